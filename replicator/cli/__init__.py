@@ -1,0 +1,1 @@
+"""The replicatorctl command line."""

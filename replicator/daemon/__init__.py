@@ -1,0 +1,1 @@
+"""The replicatord process: threads, signals, control socket."""

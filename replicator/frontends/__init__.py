@@ -1,0 +1,1 @@
+"""What hosts talk to: NBD and the LIO user backstore (TCMU)."""

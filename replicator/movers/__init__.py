@@ -1,0 +1,1 @@
+"""Commit, pull and restore: each a mover with step(now); none imports another."""
