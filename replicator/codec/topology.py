@@ -1,0 +1,161 @@
+"""The topology as values: groups, volumes, sites, links, hosts.
+
+These are only values and look-ups; ``topology_file`` makes them from YAML and refuses every file
+in which something does not fit together, so whoever holds a Topology may rely on it: names are
+unique and well-formed, each group has one primary, every other site's upstream chain ends there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, Protocol, TypeVar
+
+import msgspec
+
+from replicator.errors import UsageError
+
+DeviceKind = Literal["lvm", "directory"]
+PullInput = Literal["records"]
+
+
+class Volume(msgspec.Struct, frozen=True, kw_only=True):
+    """A data volume of a group; ``id`` is what records in the journal name, never reused."""
+
+    id: int
+    name: str
+    size_bytes: int
+
+
+class JournalPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """How large each site's journal volume is, and what happens when it is full."""
+
+    size_bytes: int
+    when_full: Literal["hold"] = "hold"
+
+
+class FixedInterval(msgspec.Struct, frozen=True, kw_only=True, tag="fixed"):
+    """Pull every so many seconds, whatever happens."""
+
+    seconds: float
+
+
+class AdaptiveInterval(msgspec.Struct, frozen=True, kw_only=True, tag="adaptive"):
+    """Pull at an interval between two bounds, computed from the named inputs."""
+
+    inputs: tuple[PullInput, ...] = ("records",)
+    min_seconds: float = 0.1
+    max_seconds: float = 5.0
+
+
+Interval = FixedInterval | AdaptiveInterval
+
+
+class GroupSite(msgspec.Struct, frozen=True, kw_only=True):
+    """A site's part in one group; ``upstream`` is the site it pulls from, None at the primary."""
+
+    name: str
+    primary: bool = False
+    upstream: str | None = None
+    link: Literal["pull"] = "pull"
+    interval: Interval = AdaptiveInterval()
+
+
+class Group(msgspec.Struct, frozen=True, kw_only=True):
+    """A consistency group: volumes that share one sequence of writes."""
+
+    name: str
+    volumes: tuple[Volume, ...]
+    journal: JournalPolicy
+    sites: tuple[GroupSite, ...]
+
+    def volume(self, name: str) -> Volume:
+        """Return the volume called ``name``; UsageError names those that exist."""
+        return _named(self.volumes, name, f"volume of group {self.name}")
+
+    def site(self, name: str) -> GroupSite:
+        """Return the part of site ``name``; UsageError names those that exist."""
+        return _named(self.sites, name, f"site of group {self.name}")
+
+    @property
+    def primary(self) -> GroupSite:
+        """Return the site that hosts write at, as the file has it (a journal may know better)."""
+        return next(site for site in self.sites if site.primary)
+
+    def peers(self, name: str) -> tuple[GroupSite, ...]:
+        """Return every site but ``name``, in the order of the file."""
+        return tuple(site for site in self.sites if site.name != name)
+
+    def downstream(self, name: str) -> tuple[GroupSite, ...]:
+        """Return the sites that pull from ``name``."""
+        return tuple(site for site in self.sites if site.upstream == name)
+
+
+class Devices(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a site's volumes live: ``path`` is a volume group's name or an absolute directory."""
+
+    kind: DeviceKind
+    path: str
+
+
+class Site(msgspec.Struct, frozen=True, kw_only=True):
+    """A place with its own journals and volumes; ``address`` is its portal's IPv4 address."""
+
+    name: str
+    address: str
+    devices: Devices
+
+
+class Host(msgspec.Struct, frozen=True, kw_only=True):
+    """A machine that may log in to the data targets of ``groups``."""
+
+    name: str
+    initiator: str
+    groups: tuple[str, ...]
+
+
+class Topology(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that the one file says; the same at every node."""
+
+    iqn_prefix: str
+    groups: tuple[Group, ...]
+    sites: tuple[Site, ...]
+    hosts: tuple[Host, ...]
+
+    def group(self, name: str) -> Group:
+        """Return the group called ``name``; UsageError names those that exist."""
+        return _named(self.groups, name, "group")
+
+    def site(self, name: str) -> Site:
+        """Return the site called ``name``; UsageError names those that exist."""
+        return _named(self.sites, name, "site")
+
+    def host(self, name: str) -> Host:
+        """Return the host called ``name``; UsageError names those that exist."""
+        return _named(self.hosts, name, "host")
+
+    def groups_at(self, site: str) -> tuple[Group, ...]:
+        """Return the groups that have a part at ``site``."""
+        return tuple(g for g in self.groups if any(part.name == site for part in g.sites))
+
+    def hosts_of(self, group: str) -> tuple[Host, ...]:
+        """Return the hosts that may use ``group``."""
+        return tuple(host for host in self.hosts if group in host.groups)
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+_T = TypeVar("_T", bound=_Named)
+
+
+def _named(things: Iterable[_T], name: str, what: str) -> _T:
+    known = []
+    for thing in things:
+        if thing.name == name:
+            return thing
+        known.append(thing.name)
+    raise UsageError(
+        f"no {what} is called {name!r}; the topology has: {', '.join(known) or 'none'}"
+    )
