@@ -1,0 +1,161 @@
+"""Pages: a site's durable statements about its own journal, 4 KiB each, in two copies.
+
+Layout, little-endian: magic 8, version u16, kind u16 (1 owner, 2 writer), body length u32,
+generation u64, group id 16, journal id 16, boot id 16, digest 16 (over the whole 4 KiB with this
+field left out), then the body in MessagePack, then zeros. Generation g stands in copy g mod 2,
+and g + 1 is written only after g was flushed.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+import msgspec
+
+from replicator.codec.batch import Point
+from replicator.codec.digest import digest_of_parts
+from replicator.model import BLOCK, Pair
+
+MAGIC = b"TOWLPAGE"
+VERSION = 1
+_HEADER = struct.Struct("<8sHHIQ16s16s16s16s")
+_DIGEST_AT = _HEADER.size - 16
+
+
+class PageKind(IntEnum):
+    """Who writes a page."""
+
+    OWNER = 1
+    WRITER = 2
+
+
+class PeerNote(msgspec.Struct, frozen=True):
+    """The newest that this site knows of another one, relayed to everybody.
+
+    ``received`` and ``restored`` are durable at that site: they are taken from the older of its
+    two page copies. ``generation`` is that copy's.
+    """
+
+    journal_id: bytes
+    generation: int
+    received: tuple[int, bytes]
+    restored: tuple[int, bytes]
+
+
+class PullNote(msgspec.Struct, frozen=True):
+    """The last pull of the page's owner."""
+
+    source: str
+    interval_seconds: float
+    reason: str
+    records: int
+    bytes: int
+    at_ns: int
+
+
+class CatalogRef(msgspec.Struct, frozen=True):
+    """Where in the metadata area the current catalog stands (device offset, bytes)."""
+
+    offset: int
+    length: int
+    digest: bytes
+
+
+class OwnerBody(msgspec.Struct, frozen=True, kw_only=True):
+    """What the owner of a ring states; positions and sizes in bytes.
+
+    ``head`` is durable in this ring, ``restored`` is the checkpoint (data volumes are durable up
+    to it, or ahead of it), ``reclaim`` is the first position that the ring still holds.
+    ``marks`` are durable statements (halted, inconsistent, ...) with their reasons.
+    """
+
+    group: str
+    site: str
+    role: str
+    upstream: str | None
+    ring_offset: int
+    ring_size: int
+    batch_bound: int
+    catalog: CatalogRef | None
+    head: Point
+    restored: Point
+    reclaim: int
+    marks: dict[str, str] = {}
+    peers: dict[str, PeerNote] = {}
+    pull: PullNote | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A valid page: identity and body."""
+
+    generation: int
+    group_id: bytes
+    journal_id: bytes
+    boot_id: bytes
+    body: OwnerBody
+
+    @property
+    def received(self) -> Pair:
+        """The pair up to which this ring durably holds the log."""
+        return self.body.head.pair
+
+    @property
+    def restored(self) -> Pair:
+        """The pair up to which this site's data volumes are durable."""
+        return self.body.restored.pair
+
+
+class PageDamaged(ValueError):
+    """The bytes are not a valid page; the message says why."""
+
+
+def encode_page(page: Page) -> bytes:
+    """Return the 4 KiB of ``page``; ValueError if the body does not fit."""
+    body = msgspec.msgpack.encode(page.body)
+    if _HEADER.size + len(body) > BLOCK:
+        raise ValueError(f"page body of {len(body)} bytes does not fit into one block")
+    block = bytearray(BLOCK)
+    _HEADER.pack_into(
+        block,
+        0,
+        MAGIC,
+        VERSION,
+        PageKind.OWNER,
+        len(body),
+        page.generation,
+        page.group_id,
+        page.journal_id,
+        page.boot_id,
+        b"",
+    )
+    block[_HEADER.size : _HEADER.size + len(body)] = body
+    block[_DIGEST_AT : _HEADER.size] = _page_digest(block)
+    return bytes(block)
+
+
+def _page_digest(block: bytes | bytearray | memoryview) -> bytes:
+    return digest_of_parts((block[:_DIGEST_AT], block[_HEADER.size : BLOCK]))
+
+
+def decode_page(block: bytes | memoryview) -> Page:
+    """Return the page in ``block`` (4 KiB); PageDamaged says what is wrong."""
+    fields = _HEADER.unpack_from(block, 0)
+    magic, version, kind, body_length, generation, group_id, journal_id, boot_id, own = fields
+    if magic != MAGIC:
+        raise PageDamaged("no page magic")
+    if _page_digest(block) != own:
+        raise PageDamaged("page digest does not hold")
+    if version != VERSION:
+        raise PageDamaged(f"format version is {version}, expected {VERSION}")
+    if kind != PageKind.OWNER or _HEADER.size + body_length > BLOCK:
+        raise PageDamaged(f"page kind {kind} with a body of {body_length} bytes")
+    try:
+        body = msgspec.msgpack.decode(
+            bytes(block[_HEADER.size : _HEADER.size + body_length]), type=OwnerBody
+        )
+    except msgspec.MsgspecError as error:
+        raise PageDamaged(f"page body: {error}") from error
+    return Page(generation, group_id, journal_id, boot_id, body)

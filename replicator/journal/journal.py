@@ -1,0 +1,241 @@
+"""A site's own journal: identity, durable statements and the ring, in one place.
+
+The object is shared by the movers of a site: one of them appends (commit at a primary, pull at a
+secondary), all publish. ``head`` moves only after the flush that made it durable.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from replicator.codec.batch import Buffer, Point
+from replicator.codec.digest import digest
+from replicator.codec.history import Catalog, decode_catalog, encode_catalog
+from replicator.codec.page import CatalogRef, OwnerBody, Page, PeerNote, PullNote
+from replicator.errors import JournalRotten, NotAJournal, WrongJournal
+from replicator.journal.layout import CATALOG_SLOT_BYTES, CATALOG_SLOTS_AT, RingPlace
+from replicator.journal.pages import next_page, read_statement, write_page
+from replicator.journal.reclaim import plan_reclaim
+from replicator.journal.ring import Ring
+from replicator.model import BLOCK
+from replicator.seams.blockdevice import JournalDevice
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who opens a journal: what its page must say, and on which boot."""
+
+    group: str
+    site: str
+    boot_id: bytes
+    peers: tuple[str, ...] = field(default=())
+    """Every other configured site of the group: reclaim counts all of them."""
+
+
+class Journal:
+    """An opened journal. Raises DeviceFailed as the device does; the device is then distrusted."""
+
+    def __init__(
+        self,
+        device: JournalDevice,
+        owner: Owner,
+        newer: Page,
+        older: Page,
+        catalog: Catalog | None,
+    ) -> None:
+        self.device = device
+        self.owner = owner
+        self.ring = Ring(device, RingPlace(newer.body.ring_offset, newer.body.ring_size))
+        self.head: Point = newer.body.head
+        self.peers: dict[str, PeerNote] = dict(newer.body.peers)
+        self._newer = newer
+        self._older = older
+        self._catalog = catalog
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(cls, device: JournalDevice, owner: Owner) -> Journal:
+        """Read pages and catalog; writes nothing.
+
+        Raises NotAJournal (blank or foreign), WrongJournal (other group or site, ring that does
+        not fit the device), JournalRotten (catalog damaged).
+        """
+        statement = read_statement(device)
+        newer, older = statement.newer, statement.older
+        body = newer.body
+        if (body.group, body.site) != (owner.group, owner.site):
+            raise WrongJournal(
+                f"{device.name}: journal of group {body.group} at site {body.site}, expected "
+                f"group {owner.group} at site {owner.site}; check the topology's devices"
+            )
+        if older.journal_id != newer.journal_id:
+            raise WrongJournal(
+                f"{device.name}: its two page copies name different journals "
+                f"({newer.journal_id.hex()}, {older.journal_id.hex()})"
+            )
+        if body.ring_offset + body.ring_size > device.size_bytes:
+            raise WrongJournal(
+                f"{device.name}: the ring ends at {body.ring_offset + body.ring_size}, the device "
+                f"at {device.size_bytes}; the device was replaced or shrunk"
+            )
+        return cls(device, owner, newer, older, read_catalog(device, newer))
+
+    @property
+    def page(self) -> Page:
+        """The newest durable page."""
+        return self._newer
+
+    @property
+    def body(self) -> OwnerBody:
+        """The newest durable statement."""
+        return self._newer.body
+
+    @property
+    def catalog(self) -> Catalog:
+        """The group's catalog; a site that never met its source has none (NotAJournal)."""
+        if self._catalog is None:
+            raise NotAJournal(
+                f"{self.device.name}: formatted, but has not met its source yet; "
+                "nothing was received"
+            )
+        return self._catalog
+
+    @property
+    def attached(self) -> bool:
+        """Whether this journal knows its group's catalog."""
+        return self._catalog is not None
+
+    @property
+    def restored(self) -> Point:
+        """The durable checkpoint: where redo starts."""
+        return self._newer.body.restored
+
+    @property
+    def reclaim(self) -> int:
+        """First position that may not be overwritten: by the older copy (model m10)."""
+        return min(self._older.body.reclaim, self._newer.body.reclaim)
+
+    @property
+    def free_bytes(self) -> int:
+        """Bytes that may be appended now."""
+        return self.reclaim + self.ring.place.size - self.head.position
+
+    @property
+    def used_fraction(self) -> float:
+        """Part of the ring that is needed by someone, 0 to 1."""
+        received = [note.received[0] for note in self.peers.values()]
+        missing = set(self.owner.peers) - set(self.peers)
+        floor = min([self.restored.position, *received, *([0] if missing else [])])
+        return min(1.0, (self.head.position - floor) / self.ring.place.size)
+
+    def append(self, content: Buffer, end: Point) -> None:
+        """Write whole batches that end at ``end`` behind the head, and flush.
+
+        Durable on return, and only then is ``head`` moved. On DeviceFailed the head stays and
+        nothing may be answered; recovery decides.
+        """
+        assert len(content) <= self.free_bytes, (len(content), self.free_bytes)
+        assert end.position - self.head.position == len(content)
+        self.ring.write(self.head.position, content)
+        self.device.flush()
+        self.head = end
+
+    def publish(
+        self,
+        *,
+        restored: Point | None = None,
+        pull: PullNote | None = None,
+        marks: Mapping[str, str] | None = None,
+    ) -> Page:
+        """Write the next generation of the owner's page: durable on return.
+
+        Carries the head, what is given here, the peers' notes and a new reclaim position. The
+        caller guarantees that data volumes are durable up to ``restored``.
+        """
+        with self._lock:
+            body = self._newer.body
+            head = self.head
+            checkpoint = restored or body.restored
+            new_body = msgspec.structs.replace(
+                body,
+                head=head,
+                restored=checkpoint,
+                reclaim=plan_reclaim(
+                    body.ring_size,
+                    head.position,
+                    checkpoint.position,
+                    self._received(),
+                    body.reclaim,
+                ),
+                peers=dict(self.peers),
+                pull=pull or body.pull,
+                marks=dict(body.marks if marks is None else marks),
+            )
+            return self._write(next_page(self._newer, new_body, self.owner.boot_id))
+
+    def attach(self, group_id: bytes, catalog: Catalog) -> None:
+        """Adopt the group at first contact with the source: durable on return.
+
+        Only for a journal that never held a record.
+        """
+        assert self._catalog is None and self.head.position == 0
+        with self._lock:
+            reference = write_catalog(self.device, self._newer, catalog)
+            body = msgspec.structs.replace(self._newer.body, catalog=reference)
+            page = next_page(self._newer, body, self.owner.boot_id)
+            page = dataclasses.replace(page, group_id=group_id)
+            self._write(page)
+            self._catalog = catalog
+
+    def _received(self) -> list[int]:
+        """What each other configured site has durably received; 0 for one never seen."""
+        return [
+            self.peers[site].received[0] if site in self.peers else 0 for site in self.owner.peers
+        ]
+
+    def _write(self, page: Page) -> Page:
+        write_page(self.device, page)
+        self._older, self._newer = self._newer, page
+        return page
+
+
+def write_catalog(device: JournalDevice, current: Page | None, catalog: Catalog) -> CatalogRef:
+    """Write ``catalog`` into the slot that the current page does not name, and flush.
+
+    The page that names it is the commit point; until then the old catalog stands.
+    """
+    content = encode_catalog(catalog)
+    if len(content) > CATALOG_SLOT_BYTES:
+        raise WrongJournal(f"{device.name}: the catalog of {len(content)} bytes does not fit")
+    used = current.body.catalog.offset if current and current.body.catalog else None
+    slot = CATALOG_SLOTS_AT[1] if used == CATALOG_SLOTS_AT[0] else CATALOG_SLOTS_AT[0]
+    device.write(slot, content + bytes(-len(content) % BLOCK))
+    device.flush()
+    return CatalogRef(slot, len(content), digest(content))
+
+
+def read_catalog(device: JournalDevice, page: Page) -> Catalog | None:
+    """Return the catalog that ``page`` names, or None if it names none.
+
+    JournalRotten if its digest does not hold.
+    """
+    reference = page.body.catalog
+    if reference is None:
+        return None
+    if reference.offset not in CATALOG_SLOTS_AT or reference.length > CATALOG_SLOT_BYTES:
+        raise JournalRotten(f"{device.name}: the page names a catalog at {reference.offset}")
+    padded = -(-reference.length // BLOCK) * BLOCK
+    content = bytes(device.read(reference.offset, padded)[: reference.length])
+    if digest(content) != reference.digest:
+        raise JournalRotten(
+            f"{device.name}: the catalog at offset {reference.offset} fails its digest"
+        )
+    try:
+        return decode_catalog(content)
+    except msgspec.MsgspecError as error:
+        raise JournalRotten(f"{device.name}: the catalog is not readable: {error}") from error

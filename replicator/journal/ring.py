@@ -1,0 +1,43 @@
+"""The ring: a log range on a device, read and written by position."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from replicator.journal.layout import RingPlace
+from replicator.seams.blockdevice import JournalDevice
+
+_READ_PIECE = 1 << 20
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Ring:
+    """Log positions mapped to a device; keeps no state but its place."""
+
+    def __init__(self, device: JournalDevice, place: RingPlace) -> None:
+        self.device = device
+        self.place = place
+
+    def read(self, position: int, length: int) -> memoryview:
+        """Return the bytes of ``[position, position + length)``, several reads in flight."""
+        pieces = [
+            (start, min(_READ_PIECE, offset + size - start))
+            for offset, size in self.place.segments(position, length)
+            for start in range(offset, offset + size, _READ_PIECE)
+        ]
+        return _joined(self.device.read_many(pieces)) if pieces else memoryview(b"")
+
+    def write(self, position: int, content: Buffer) -> None:
+        """Write ``content`` at ``position``; durable after the device's next flush."""
+        view = memoryview(content)
+        done = 0
+        for offset, size in self.place.segments(position, len(view)):
+            self.device.write(offset, view[done : done + size])
+            done += size
+
+
+def _joined(parts: Sequence[Buffer]) -> memoryview:
+    if len(parts) == 1:
+        return memoryview(parts[0])
+    return memoryview(b"".join(parts))

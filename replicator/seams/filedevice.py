@@ -1,0 +1,240 @@
+"""Journal and volume devices on Linux files and block devices.
+
+Journals are opened with O_DIRECT (past the page cache, so that a reader beside LIO sees what the
+device holds), data volumes without. Durability is fdatasync: one device flush for a batch, where
+O_DSYNC costs two on disks without FUA (measured on Debian's kernel 6.1).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import mmap
+import os
+import stat
+import struct
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from replicator.errors import DeviceBusy, DeviceFailed, DeviceUnusable
+
+_BLKGETSIZE64 = 0x80081272  # linux/fs.h
+_IOV_MAX = 1024  # limits.h: buffers that one preadv or pwritev takes
+_FALLOC_KEEP_SIZE = 0x01  # linux/falloc.h
+_FALLOC_PUNCH_HOLE = 0x02
+_FALLOC_ZERO_RANGE = 0x10
+_ZERO_CHUNK = bytes(1 << 20)
+_READS_IN_FLIGHT = 4
+
+Buffer = bytes | bytearray | memoryview
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long]
+
+
+def aligned_buffer(length: int) -> memoryview:
+    """Return ``length`` zero bytes whose address fits O_DIRECT (page aligned)."""
+    return memoryview(mmap.mmap(-1, length))[:length]
+
+
+def _open(path: Path, flags: int) -> int:
+    try:
+        return os.open(path, flags | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            raise DeviceBusy(
+                f"{path}: in use by another process (LVM, a file system or a second replicator);"
+                " find the holder with lsblk or fuser"
+            ) from error
+        raise DeviceUnusable(f"{path}: cannot be opened: {error.strerror}") from error
+
+
+def _size_of(fd: int, path: Path) -> int:
+    status = os.fstat(fd)
+    if stat.S_ISBLK(status.st_mode):
+        answer = fcntl.ioctl(fd, _BLKGETSIZE64, bytes(8))
+        return int(struct.unpack("<Q", answer)[0])
+    if stat.S_ISREG(status.st_mode):
+        return status.st_size
+    os.close(fd)
+    raise DeviceUnusable(f"{path}: expected a block device or a regular file")
+
+
+class _OpenFile:
+    """What journal and volume devices share: descriptor, name, size, distrust after failure."""
+
+    def __init__(self, path: Path, flags: int, lock: bool) -> None:
+        self.path = path
+        self._fd = _open(path, flags)
+        self.size_bytes = _size_of(self._fd, path)
+        self._failed: str | None = None
+        if lock:
+            self._lock()
+
+    @property
+    def name(self) -> str:
+        """The path, for messages."""
+        return str(self.path)
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._fd)
+            raise DeviceBusy(
+                f"{self.path}: locked by another replicator; stop it first "
+                "(systemctl status 'replicatord@*')"
+            ) from error
+
+    def _check(self, what: str) -> None:
+        if self._failed is not None:
+            raise DeviceFailed(f"{self.path}: {what} refused: the device failed ({self._failed})")
+
+    def _fail(self, what: str, error: OSError) -> DeviceFailed:
+        self._failed = f"{what}: {error.strerror}"
+        return DeviceFailed(f"{self.path}: {what} failed: {error.strerror}")
+
+    def _transfer_all(self, call: object, offset: int, buffers: Sequence[Buffer], what: str) -> int:
+        """Run preadv or pwritev until every buffer is done; short transfers go on."""
+        views = [memoryview(buffer).cast("B") for buffer in buffers]
+        while views:
+            count = call(self._fd, views[:_IOV_MAX], offset)  # type: ignore[operator]
+            if count == 0:
+                raise OSError(errno.EIO, f"{what} past the end of the device")
+            offset += count
+            while views and count >= len(views[0]):
+                count -= len(views[0])
+                del views[0]
+            if count:
+                views[0] = views[0][count:]
+        return offset
+
+    def close(self) -> None:
+        """Close the descriptor (and give up the lock)."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class DirectDevice(_OpenFile):
+    """A journal volume with O_DIRECT; offsets and lengths are multiples of 4096.
+
+    ``writable`` False is for a peer's journal. ``lock`` takes an exclusive flock, so a second
+    replicator on the same journal ends with DeviceBusy (LIO holds the device exclusively in its
+    own way, therefore not O_EXCL).
+    """
+
+    def __init__(self, path: Path, *, writable: bool, lock: bool = False) -> None:
+        mode = os.O_RDWR if writable else os.O_RDONLY
+        super().__init__(path, mode | os.O_DIRECT, lock)
+        self._pool: ThreadPoolExecutor | None = None
+
+    def read(self, offset: int, length: int) -> memoryview:
+        """Return exactly ``length`` bytes; DeviceFailed on an error (reads may be tried again)."""
+        buffer = aligned_buffer(length)
+        self._read_into(offset, buffer)
+        return buffer
+
+    def read_many(self, ranges: Sequence[tuple[int, int]]) -> list[memoryview]:
+        """Return each (offset, length), several reads in flight so that a long link is filled."""
+        if len(ranges) == 1:
+            return [self.read(*ranges[0])]
+        whole = aligned_buffer(sum(length for _, length in ranges))
+        views: list[memoryview] = []
+        at = 0
+        for _, length in ranges:
+            views.append(whole[at : at + length])
+            at += length
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(_READS_IN_FLIGHT, f"read-{self.path.name}")
+        offsets = [offset for offset, _ in ranges]
+        for _ in self._pool.map(self._read_into, offsets, views):
+            pass
+        return views
+
+    def _read_into(self, offset: int, buffer: memoryview) -> None:
+        try:
+            self._transfer_all(os.preadv, offset, [buffer], "read")
+        except OSError as error:
+            raise DeviceFailed(
+                f"{self.path}: read of {len(buffer)} bytes at {offset} failed: {error.strerror}"
+            ) from error
+
+    def write(self, offset: int, content: Buffer) -> None:
+        """Write ``content`` (page-aligned memory goes out as it is, other is copied first)."""
+        self._check("write")
+        try:
+            try:
+                self._transfer_all(os.pwritev, offset, [content], "write")
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                copy = aligned_buffer(len(content))
+                copy[:] = content
+                self._transfer_all(os.pwritev, offset, [copy], "write")
+        except OSError as error:
+            raise self._fail(f"write of {len(content)} bytes at {offset}", error) from error
+
+    def flush(self) -> None:
+        """fdatasync; a failure is final."""
+        self._check("flush")
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            raise self._fail("flush", error) from error
+
+    def close(self) -> None:
+        """Close; reads in flight end first."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+        super().close()
+
+
+class CachedDevice(_OpenFile):
+    """A data volume through the page cache; offsets and lengths are multiples of 512.
+
+    A block device is opened with O_EXCL, so that nothing else (LVM, mount, multipath) holds it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        exclusive = os.O_EXCL if path.is_block_device() else 0
+        super().__init__(path, os.O_RDWR | exclusive, lock=True)
+
+    def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
+        """Fill ``buffers``; DeviceFailed on a read error and after a failed write-back."""
+        self._check("read")
+        try:
+            self._transfer_all(os.preadv, offset, buffers, "read")
+        except OSError as error:
+            raise DeviceFailed(f"{self.path}: read at {offset} failed: {error.strerror}") from error
+
+    def write_from(self, offset: int, buffers: Sequence[Buffer]) -> None:
+        """Write ``buffers`` in order; on DeviceFailed the volume is failed for reads too."""
+        self._check("write")
+        try:
+            self._transfer_all(os.pwritev, offset, buffers, "write")
+        except OSError as error:
+            raise self._fail(f"write at {offset}", error) from error
+
+    def zero(self, offset: int, length: int) -> None:
+        """Punch a hole, or zero the range, or write zeros: the first that the storage can."""
+        self._check("zero")
+        for mode in (_FALLOC_PUNCH_HOLE, _FALLOC_ZERO_RANGE):
+            result = _libc.fallocate(self._fd, mode | _FALLOC_KEEP_SIZE, offset, length)
+            if result == 0:
+                return
+            number = ctypes.get_errno()
+            if number not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                raise self._fail(f"zero at {offset}", OSError(number, os.strerror(number)))
+        for start in range(offset, offset + length, len(_ZERO_CHUNK)):
+            step = min(len(_ZERO_CHUNK), offset + length - start)
+            self.write_from(start, [_ZERO_CHUNK[:step]])
+
+    def flush(self) -> None:
+        """fdatasync; a failure is final, reads fail from then on (fsync(2) reports once)."""
+        self._check("flush")
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            raise self._fail("flush", error) from error
