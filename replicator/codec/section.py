@@ -23,6 +23,12 @@ _LONGEST_QUOTE = 60
 _T = TypeVar("_T")
 
 
+def place_of(key: object) -> str:
+    """Return a key as part of a place; one that is empty or has odd characters is quoted."""
+    text = str(key)
+    return text if text and text.isprintable() else repr(text)
+
+
 def quote(value: object) -> str:
     """Return ``value`` as an operator would recognise it, shortened."""
     text = repr(value)
@@ -52,9 +58,9 @@ class Section:
         """Refuse keys that are not in ``known``; those in ``later`` by name, with their value."""
         for key in self._content:
             if later and key in later:
-                self.refuse(str(key), f"{NOT_AVAILABLE}: {later[str(key)]}")
+                self.refuse(place_of(key), f"{NOT_AVAILABLE}: {later[str(key)]}")
             elif key not in known:
-                self.refuse(str(key), f"unknown key, expected one of: {', '.join(known)}")
+                self.refuse(place_of(key), f"unknown key, expected one of: {', '.join(known)}")
 
     def has(self, key: str) -> bool:
         """Say whether the file gives ``key``."""
@@ -98,7 +104,7 @@ class Section:
     def named(self, noun: str) -> Iterator[tuple[str, object]]:
         """Yield each (name, value) of a mapping of named things, refusing wrong names."""
         for key, value in self._content.items():
-            if self.convert(str(key), key, Name, rule=NAME_RULE) is None:
+            if self.convert(place_of(key), key, Name, rule=NAME_RULE) is None:
                 continue
             yield str(key), value
         if self.readable and not self._content:

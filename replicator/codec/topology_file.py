@@ -118,9 +118,11 @@ def _read_address(section: Section) -> str:
         section.refuse("address", f"bad address, expected an IPv4 address, got {quote(text)}")
         return ""
     if address.version == 6:
-        section.refuse("address", f"{NOT_AVAILABLE}: IPv6 addresses, got {text}")
+        section.refuse("address", f"{NOT_AVAILABLE}: IPv6 addresses, got {quote(text)}")
     elif address.is_multicast or address.is_unspecified or text == "255.255.255.255":
-        section.refuse("address", f"bad address, expected a unicast IPv4 address, got {text}")
+        section.refuse(
+            "address", f"bad address, expected a unicast IPv4 address, got {quote(text)}"
+        )
     return text
 
 

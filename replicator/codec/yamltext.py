@@ -10,8 +10,13 @@ from collections.abc import Iterator
 
 import yaml
 
+from replicator.codec.section import place_of
+
 MAXIMUM_LENGTH = 1 << 20
 """Longest text accepted, characters; a topology of hundreds of volumes is a tenth of it."""
+
+MAXIMUM_DEPTH = 16
+"""Deepest nesting accepted (a topology has 7); the parser's time is quadratic in it."""
 
 
 def parse_yaml(text: str) -> tuple[object, list[str]]:
@@ -21,7 +26,7 @@ def parse_yaml(text: str) -> tuple[object, list[str]]:
     try:
         loader = yaml.SafeLoader(text)
         try:
-            if violations := [*_aliases(text)]:
+            if violations := [*_unsupported(text)]:
                 return None, violations
             node = loader.get_single_node()
             if node is None:
@@ -36,14 +41,19 @@ def parse_yaml(text: str) -> tuple[object, list[str]]:
         return None, [f"line {line}: not valid YAML: {problem}"]
     except (yaml.YAMLError, ValueError) as error:
         return None, [f"file: not valid YAML: {' '.join(str(error).split())}"]
-    except RecursionError:
-        return None, ["file: not valid YAML: nested too deeply"]
 
 
-def _aliases(text: str) -> Iterator[str]:
+def _unsupported(text: str) -> Iterator[str]:
+    """Yield what the event stream shows before anything is built; stops at deep nesting."""
+    depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
             yield f"line {_line(event)}: aliases (*{event.anchor}) are not supported"
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAXIMUM_DEPTH:
+            yield f"line {_line(event)}: nested deeper than {MAXIMUM_DEPTH} levels"
+            return
 
 
 def _duplicates(node: yaml.Node, place: str) -> Iterator[str]:
@@ -56,7 +66,7 @@ def _duplicates(node: yaml.Node, place: str) -> Iterator[str]:
     for key, child in node.value:
         line = _line(key)
         name = key.value if isinstance(key, yaml.ScalarNode) else ""
-        inside = f"{place}.{name}" if place else name
+        inside = f"{place}.{place_of(name)}" if place else place_of(name)
         if isinstance(key, yaml.ScalarNode) and name in seen:
             yield f"{inside}: duplicate key on line {line}, first given on line {seen[name]}"
         seen.setdefault(name, line)
