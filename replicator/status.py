@@ -1,0 +1,215 @@
+"""What a node says about a group: the values behind ``replicatorctl status`` and ``pulls``.
+
+Pure: made from pages (a peer's, or one's own while no daemon runs) or filled by the daemon, and
+sent as JSON (docs/reference/status.md). Positions and sizes are bytes, times seconds unless the
+name says otherwise; lag is on the primary's clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import msgspec
+
+from replicator.codec.batch import Point
+from replicator.codec.page import OwnerBody, PullNote
+
+SCHEMA = 1
+"""Version of the JSON: fields are added under the same number, a changed meaning raises it."""
+
+View = Literal["daemon", "page", "none"]
+"""How this node knows: the running daemon's memory, a page on a journal, or not at all."""
+
+
+class PositionStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A point in the group's log: what ``received`` and ``restored`` are stated as."""
+
+    position: int
+    digest: str
+    sequence: int
+    time_ns: int
+
+
+class Lag(msgspec.Struct, frozen=True, kw_only=True):
+    """How far one point is behind another; ``seconds`` on the primary's clock."""
+
+    records: int
+    bytes: int
+    seconds: float
+
+
+class PullStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One pull; ``interval_seconds`` is what was decided for the next one, ``reason`` why."""
+
+    source: str
+    at_ns: int
+    records: int
+    bytes: int
+    interval_seconds: float
+    reason: str
+
+
+class SiteStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One site as this node sees it.
+
+    ``state`` is one of: serving (primary), following (secondary), starting, unattached (its
+    journal never met its source), stopped (own site, no daemon runs), halted and the other marks
+    of its page, unreachable. ``reason`` says why it is not serving or following.
+    """
+
+    site: str
+    view: View
+    role: Literal["primary", "secondary", "unknown"]
+    state: str
+    reason: str = ""
+    upstream: str | None = None
+    received: PositionStatus | None = None
+    restored: PositionStatus | None = None
+    lag: Lag | None = None
+    """What the primary holds and this site has not received."""
+    restore_lag: Lag | None = None
+    """What the primary holds and this site's data volumes do not durably have."""
+    ring_bytes: int = 0
+    used_bytes: int = 0
+    """Bytes of the ring that this site or a reader still needs."""
+    pull: PullStatus | None = None
+    marks: dict[str, str] = {}
+    unchanged_seconds: float | None = None
+    """For how long this node has seen no new page of that site (the daemon only)."""
+
+
+class VolumeStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A data volume at this node."""
+
+    id: int
+    name: str
+    size_bytes: int
+    state: Literal["ok", "failed", "unknown"] = "unknown"
+    reason: str = ""
+
+
+class DaemonStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The process that answered."""
+
+    pid: int
+    version: str
+    uptime_seconds: float
+    front_end: str = ""
+    anonymous_memory_bytes: int = 0
+
+
+class GroupStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A group as node ``site`` sees it; ``daemon`` is None when only pages were read."""
+
+    group: str
+    site: str
+    at_ns: int
+    sites: tuple[SiteStatus, ...]
+    volumes: tuple[VolumeStatus, ...] = ()
+    group_id: str = ""
+    epoch: int = 0
+    daemon: DaemonStatus | None = None
+    schema: int = SCHEMA
+
+    @property
+    def own(self) -> SiteStatus:
+        """The entry of the node that says all this."""
+        return next(each for each in self.sites if each.site == self.site)
+
+
+class PullHistory(msgspec.Struct, frozen=True, kw_only=True):
+    """The last pulls of a node, oldest first; ``limit`` is how many are kept."""
+
+    group: str
+    site: str
+    pulls: tuple[PullStatus, ...]
+    limit: int
+    schema: int = SCHEMA
+
+
+def position_status(point: Point) -> PositionStatus:
+    """Return ``point`` as it is stated."""
+    return PositionStatus(
+        position=point.position,
+        digest=point.digest.hex(),
+        sequence=point.sequence,
+        time_ns=point.time_ns,
+    )
+
+
+def pull_status(note: PullNote | None) -> PullStatus | None:
+    """Return the pull that a page notes."""
+    if note is None:
+        return None
+    return PullStatus(
+        source=note.source,
+        at_ns=note.at_ns,
+        records=note.records,
+        bytes=note.bytes,
+        interval_seconds=note.interval_seconds,
+        reason=note.reason,
+    )
+
+
+def lag_between(ahead: Point, behind: Point) -> Lag:
+    """Return how far ``behind`` is behind; nothing is less than 0.
+
+    Seconds are between the two batches' times, so an idle primary adds none; a site that has
+    received nothing has no time to compare, and its lag counts from the log's start as 0 s.
+    """
+    if behind.position >= ahead.position:
+        return Lag(records=0, bytes=0, seconds=0.0)
+    nanoseconds = ahead.time_ns - behind.time_ns if behind.time_ns else 0
+    return Lag(
+        records=max(0, ahead.sequence - behind.sequence),
+        bytes=ahead.position - behind.position,
+        seconds=max(0, nanoseconds) / 1e9,
+    )
+
+
+def used_bytes(body: OwnerBody, others: Iterable[str]) -> int:
+    """Return the bytes of the ring that its owner or any of ``others`` still needs."""
+    received = [body.peers[site].received[0] if site in body.peers else 0 for site in others]
+    floor = min([body.restored.position, *received])
+    return min(body.ring_size, max(0, body.head.position - floor))
+
+
+def site_from_page(
+    body: OwnerBody, others: Sequence[str], primary_head: Point | None, *, own: bool = False
+) -> SiteStatus:
+    """Return what a page says of its site; ``others`` are the group's other sites.
+
+    ``primary_head`` is the furthest known end of the primary's log, None if nobody knows it.
+    ``own`` is for the node's own page while no daemon runs.
+    """
+    role: Literal["primary", "secondary"] = "primary" if body.role == "primary" else "secondary"
+    state = "serving" if role == "primary" else "following"
+    reason = ""
+    if own:
+        state, reason = "stopped", "no replicatord answers; this is what the journal's page says"
+    if body.catalog is None:
+        state, reason = "unattached", "its journal has not met its source yet"
+    if body.marks:
+        state, reason = sorted(body.marks.items())[0]
+    return SiteStatus(
+        site=body.site,
+        view="page",
+        role=role,
+        state=state,
+        reason=reason,
+        upstream=body.upstream,
+        received=position_status(body.head),
+        restored=position_status(body.restored),
+        lag=lag_between(primary_head, body.head) if primary_head else None,
+        restore_lag=lag_between(primary_head, body.restored) if primary_head else None,
+        ring_bytes=body.ring_size,
+        used_bytes=used_bytes(body, others),
+        pull=pull_status(body.pull),
+        marks=dict(body.marks),
+    )
+
+
+def unseen_site(site: str, reason: str) -> SiteStatus:
+    """Return the entry of a site whose page cannot be read, with why."""
+    return SiteStatus(site=site, view="none", role="unknown", state="unreachable", reason=reason)
