@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
-from replicator.codec.batch import Buffer, Point
+from replicator.codec.batch import Point
 from replicator.codec.digest import digest
 from replicator.codec.history import Catalog, decode_catalog, encode_catalog
 from replicator.codec.page import CatalogRef, OwnerBody, Page, PeerNote, PullNote
@@ -23,7 +23,7 @@ from replicator.journal.pages import next_page, read_statement, write_page
 from replicator.journal.reclaim import plan_reclaim
 from replicator.journal.ring import Ring
 from replicator.model import BLOCK
-from replicator.seams.blockdevice import JournalDevice
+from replicator.seams.blockdevice import Buffer, JournalDevice
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +126,19 @@ class Journal:
         return self.reclaim + self.ring.place.size - self.head.position
 
     @property
+    def reclaimable(self) -> bool:
+        """Whether publishing now would free space (by a new reclaim position or both copies)."""
+        body = self._newer.body
+        planned = plan_reclaim(
+            body.ring_size,
+            self.head.position,
+            body.restored.position,
+            self._received(),
+            body.reclaim,
+        )
+        return planned > self.reclaim
+
+    @property
     def used_fraction(self) -> float:
         """Part of the ring that is needed by someone, 0 to 1."""
         received = [note.received[0] for note in self.peers.values()]
@@ -133,15 +146,17 @@ class Journal:
         floor = min([self.restored.position, *received, *([0] if missing else [])])
         return min(1.0, (self.head.position - floor) / self.ring.place.size)
 
-    def append(self, content: Buffer, end: Point) -> None:
-        """Write whole batches that end at ``end`` behind the head, and flush.
+    def append(self, parts: Sequence[Buffer], end: Point) -> None:
+        """Write whole batches, in order, that end at ``end`` behind the head, and flush once.
 
         Durable on return, and only then is ``head`` moved. On DeviceFailed the head stays and
         nothing may be answered; recovery decides.
         """
-        assert len(content) <= self.free_bytes, (len(content), self.free_bytes)
-        assert end.position - self.head.position == len(content)
-        self.ring.write(self.head.position, content)
+        at = self.head.position
+        assert end.position - at == sum(len(part) for part in parts) <= self.free_bytes
+        for part in parts:
+            self.ring.write(at, part)
+            at += len(part)
         self.device.flush()
         self.head = end
 

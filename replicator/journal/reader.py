@@ -2,38 +2,60 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from replicator.codec.batch import MAX_BATCH, Batch, Invalid, Point, walk
 from replicator.codec.history import History
 from replicator.journal.ring import Ring
 from replicator.model import BLOCK
 
+LIMIT = "limit"
+"""The rule that an Invalid names when the next batch ends above the limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Batches that follow each other in the log, and the bytes that they are."""
+
+    batches: list[Batch]
+    content: memoryview
+    stop: Invalid | None
+    """None if reading may go on behind the run, else why the next batch is not there."""
+
+    def end(self, at: Point) -> Point:
+        """Return where the run ends, given where it began."""
+        return self.batches[-1].end if self.batches else at
+
 
 def read_batches(
     ring: Ring, at: Point, limit: int, group_id: bytes, history: History, window: int
-) -> tuple[list[Batch], Invalid | None]:
+) -> Run:
     """Return the batches that follow ``at`` and end at or below position ``limit``.
 
-    Reads about ``window`` bytes, at least one batch. The second value is None if reading may go
-    on, else why the bytes at the end are not the next batch; a batch that begins below ``limit``
-    and ends above it is such a reason.
+    Reads about ``window`` bytes, at least one batch. A batch that begins below ``limit`` and
+    ends above it is a reason to stop.
     """
     available = min(limit - at.position, ring.place.size)
     length = min(max(window, BLOCK), available)
     while True:
+        content = ring.read(at.position, length)
         batches: list[Batch] = []
         stop: Invalid | None = None
-        for verdict in walk(ring.read(at.position, length), at, group_id, history):
+        for verdict in walk(content, at, group_id, history):
             if isinstance(verdict, Invalid):
                 stop = verdict
             else:
                 batches.append(verdict)
-        if stop is None or stop.needs == 0:
-            return batches, stop
+        assert stop is not None
         end = batches[-1].end.position if batches else at.position
+        content = content[: end - at.position]
+        if stop.needs == 0:
+            return Run(batches, content, stop)
         if end == limit:
-            return batches, None
+            return Run(batches, content, None)
         if end + stop.needs > at.position + available:
-            return batches, Invalid(end, "V2", f"needs {stop.needs} bytes, limit is {limit}")
+            reason = f"needs {stop.needs} bytes, the limit is {limit}"
+            return Run(batches, content, Invalid(end, LIMIT, reason))
         if batches:
-            return batches, None
+            return Run(batches, content, None)
         length = min(available, max(stop.needs, min(2 * length, MAX_BATCH)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from replicator.model import BLOCK
+
 
 def plan_reclaim(
     ring_size: int, head: int, restored: int, received: Iterable[int], current: int
@@ -15,5 +17,5 @@ def plan_reclaim(
     the ring keeps history for as long as the space is not needed.
     """
     allowed = min([restored, *received])
-    needed = head - ring_size * 2 // 3
+    needed = (head - ring_size * 2 // 3) // BLOCK * BLOCK
     return max(current, min(allowed, needed))

@@ -60,14 +60,11 @@ def _scan(journal: Journal, limit: int | None) -> tuple[Point, int, Invalid | No
     catalog = journal.catalog
     count = 0
     while at.position < end:
-        batches, stop = read_batches(
-            journal.ring, at, end, catalog.group_id, catalog.history, _WINDOW
-        )
-        count += len(batches)
-        if batches:
-            at = batches[-1].end
-        if stop is not None:
-            return at, count, stop
+        run = read_batches(journal.ring, at, end, catalog.group_id, catalog.history, _WINDOW)
+        count += len(run.batches)
+        at = run.end(at)
+        if run.stop is not None:
+            return at, count, run.stop
     return at, count, None
 
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from replicator.journal.layout import RingPlace
-from replicator.seams.blockdevice import JournalDevice
+from replicator.seams.blockdevice import Buffer, JournalDevice
 
 _READ_PIECE = 1 << 20
-
-Buffer = bytes | bytearray | memoryview
 
 
 class Ring:
@@ -26,7 +22,7 @@ class Ring:
             for offset, size in self.place.segments(position, length)
             for start in range(offset, offset + size, _READ_PIECE)
         ]
-        return _joined(self.device.read_many(pieces)) if pieces else memoryview(b"")
+        return memoryview(self.device.read_ranges(pieces)) if pieces else memoryview(b"")
 
     def write(self, position: int, content: Buffer) -> None:
         """Write ``content`` at ``position``; durable after the device's next flush."""
@@ -35,9 +31,3 @@ class Ring:
         for offset, size in self.place.segments(position, len(view)):
             self.device.write(offset, view[done : done + size])
             done += size
-
-
-def _joined(parts: Sequence[Buffer]) -> memoryview:
-    if len(parts) == 1:
-        return memoryview(parts[0])
-    return memoryview(b"".join(parts))

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+Buffer = bytes | bytearray | memoryview
+
 
 class JournalDevice(Protocol):
     """A journal volume; offsets and lengths are bytes, multiples of 4096."""
@@ -19,13 +21,13 @@ class JournalDevice(Protocol):
     @property
     def size_bytes(self) -> int: ...
 
-    def read(self, offset: int, length: int) -> bytes:
+    def read(self, offset: int, length: int) -> Buffer:
         """Return exactly ``length`` bytes from the device, past any page cache."""
 
-    def read_many(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        """Return the bytes of each (offset, length), with several reads in flight."""
+    def read_ranges(self, ranges: Sequence[tuple[int, int]]) -> Buffer:
+        """Return the concatenated bytes of each (offset, length), several reads in flight."""
 
-    def write(self, offset: int, content: memoryview | bytes) -> None:
+    def write(self, offset: int, content: Buffer) -> None:
         """Write ``content``; it is visible to readers on return and durable after ``flush``.
 
         Raises DeviceFailed; the state of the range is then unknown and the device distrusted.
@@ -48,7 +50,7 @@ class VolumeDevice(Protocol):
     def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
         """Fill ``buffers`` in order, through the page cache; DeviceFailed on a read error."""
 
-    def write_from(self, offset: int, buffers: Sequence[memoryview | bytes]) -> None:
+    def write_from(self, offset: int, buffers: Sequence[Buffer]) -> None:
         """Write ``buffers`` in order from ``offset``, through the page cache (one system call
         for as many buffers as the kernel takes)."""
 

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from replicator.errors import DeviceBusy, DeviceFailed, DeviceUnusable
+from replicator.seams.blockdevice import Buffer
 
 _BLKGETSIZE64 = 0x80081272  # linux/fs.h
 _IOV_MAX = 1024  # limits.h: buffers that one preadv or pwritev takes
@@ -28,7 +29,6 @@ _FALLOC_ZERO_RANGE = 0x10
 _ZERO_CHUNK = bytes(1 << 20)
 _READS_IN_FLIGHT = 4
 
-Buffer = bytes | bytearray | memoryview
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long]
 
@@ -68,6 +68,7 @@ class _OpenFile:
         self.path = path
         self._fd = _open(path, flags)
         self.size_bytes = _size_of(self._fd, path)
+        self._is_block = path.is_block_device()
         self._failed: str | None = None
         if lock:
             self._lock()
@@ -136,10 +137,10 @@ class DirectDevice(_OpenFile):
         self._read_into(offset, buffer)
         return buffer
 
-    def read_many(self, ranges: Sequence[tuple[int, int]]) -> list[memoryview]:
-        """Return each (offset, length), several reads in flight so that a long link is filled."""
+    def read_ranges(self, ranges: Sequence[tuple[int, int]]) -> memoryview:
+        """Return the ranges one after the other, read several at a time to fill a long link."""
         if len(ranges) == 1:
-            return [self.read(*ranges[0])]
+            return self.read(*ranges[0])
         whole = aligned_buffer(sum(length for _, length in ranges))
         views: list[memoryview] = []
         at = 0
@@ -148,10 +149,9 @@ class DirectDevice(_OpenFile):
             at += length
         if self._pool is None:
             self._pool = ThreadPoolExecutor(_READS_IN_FLIGHT, f"read-{self.path.name}")
-        offsets = [offset for offset, _ in ranges]
-        for _ in self._pool.map(self._read_into, offsets, views):
+        for _ in self._pool.map(self._read_into, [offset for offset, _ in ranges], views):
             pass
-        return views
+        return whole
 
     def _read_into(self, offset: int, buffer: memoryview) -> None:
         try:
@@ -218,9 +218,16 @@ class CachedDevice(_OpenFile):
             raise self._fail(f"write at {offset}", error) from error
 
     def zero(self, offset: int, length: int) -> None:
-        """Punch a hole, or zero the range, or write zeros: the first that the storage can."""
+        """Zero the range by the kernel, or write zeros if it cannot.
+
+        A block device gives the space back where it can; a file keeps its blocks, because a
+        preallocated volume must not need new ones later.
+        """
         self._check("zero")
-        for mode in (_FALLOC_PUNCH_HOLE, _FALLOC_ZERO_RANGE):
+        modes = (
+            (_FALLOC_PUNCH_HOLE, _FALLOC_ZERO_RANGE) if self._is_block else (_FALLOC_ZERO_RANGE,)
+        )
+        for mode in modes:
             result = _libc.fallocate(self._fd, mode | _FALLOC_KEEP_SIZE, offset, length)
             if result == 0:
                 return
@@ -238,3 +245,28 @@ class CachedDevice(_OpenFile):
             os.fdatasync(self._fd)
         except OSError as error:
             raise self._fail("flush", error) from error
+
+
+def preallocate(path: Path, size_bytes: int) -> None:
+    """Create ``path`` with all its blocks allocated, so a full file system cannot stop it later.
+
+    Does nothing if it exists with this size; raises DeviceUnusable if it exists with another one
+    or there is no room (the file is removed again).
+    """
+    if path.exists():
+        if path.stat().st_size != size_bytes:
+            raise DeviceUnusable(
+                f"{path}: is {path.stat().st_size} bytes, the topology says {size_bytes}"
+            )
+        return
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(fd, 0, size_bytes)
+        os.fsync(fd)
+    except OSError as error:
+        path.unlink()
+        raise DeviceUnusable(
+            f"{path}: no room for {size_bytes} bytes: {error.strerror}; free some space"
+        ) from error
+    finally:
+        os.close(fd)

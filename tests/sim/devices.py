@@ -325,9 +325,9 @@ class SimJournalDevice(SimDevice):
         """Return ``length`` bytes as the site itself sees them."""
         return self._read(offset, length)
 
-    def read_many(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+    def read_ranges(self, ranges: Sequence[tuple[int, int]]) -> bytes:
         """Return the bytes of each (offset, length)."""
-        return [self._read(offset, length) for offset, length in ranges]
+        return b"".join(self._read(offset, length) for offset, length in ranges)
 
     def write(self, offset: int, content: memoryview | bytes) -> None:
         """Write ``content``; visible now, durable after ``flush``."""
@@ -391,9 +391,9 @@ class PeerView:
             raise DeviceFailed(f"{self.name}: read at {offset} failed: no connection")
         return self._device().seen_from_afar(offset, length)
 
-    def read_many(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+    def read_ranges(self, ranges: Sequence[tuple[int, int]]) -> bytes:
         """Return the bytes of each (offset, length), each read at its own moment."""
-        return [self.read(offset, length) for offset, length in ranges]
+        return b"".join(self.read(offset, length) for offset, length in ranges)
 
     def write(self, offset: int, content: memoryview | bytes) -> None:
         """Refuse: the LUN is mapped read-only."""

@@ -1,0 +1,143 @@
+"""Another site's journal, read-only: its pages, its ring, and whether it may be believed."""
+
+from __future__ import annotations
+
+from replicator.codec.batch import Point, parse_header
+from replicator.codec.history import Catalog
+from replicator.codec.page import Page, PeerNote
+from replicator.errors import NotAJournal, PeerRefused
+from replicator.journal.journal import Journal, read_catalog
+from replicator.journal.layout import RingPlace
+from replicator.journal.pages import Statement, read_statement
+from replicator.journal.ring import Ring
+from replicator.model import BLOCK
+from replicator.seams.blockdevice import JournalDevice
+
+_NO_GROUP = bytes(16)
+
+
+class Peer:
+    """Reads one other site. ``look`` also notes what it found in the own journal's memory, from
+    where the next published page relays it."""
+
+    def __init__(self, site: str, device: JournalDevice, own: Journal) -> None:
+        self.site = site
+        self._device = device
+        self._own = own
+        self._catalog: tuple[bytes, Catalog] | None = None
+        self.statement: Statement | None = None
+
+    @property
+    def device_name(self) -> str:
+        """The device that the peer's journal is read from, for messages."""
+        return self._device.name
+
+    @property
+    def ring(self) -> Ring:
+        """The peer's ring; only after a successful look."""
+        assert self.statement is not None
+        body = self.statement.newer.body
+        return Ring(self._device, RingPlace(body.ring_offset, body.ring_size))
+
+    def look(self) -> Statement:
+        """Read both page copies and judge them.
+
+        Raises PeerRefused (nothing is noted then), DeviceFailed.
+        """
+        try:
+            statement = read_statement(self._device)
+        except NotAJournal as error:
+            raise PeerRefused(str(error)) from error
+        for page in (statement.newer, statement.older):
+            self._check(page)
+        self._check_against_note(statement.newer)
+        self._check_not_ahead(statement.newer)
+        self.statement = statement
+        older = statement.older
+        received, restored = older.received, older.restored
+        self._own.peers[self.site] = PeerNote(
+            older.journal_id,
+            older.generation,
+            (received.position, received.digest),
+            (restored.position, restored.digest),
+        )
+        return statement
+
+    def catalog(self) -> Catalog:
+        """Return the catalog that the peer's page names; PeerRefused if it has none yet."""
+        assert self.statement is not None
+        page = self.statement.newer
+        reference = page.body.catalog
+        if reference is None:
+            raise PeerRefused(f"{self._device.name}: {self.site} has not met its own source yet")
+        if self._catalog is None or self._catalog[0] != reference.digest:
+            catalog = read_catalog(self._device, page)
+            assert catalog is not None
+            self._catalog = (reference.digest, catalog)
+        return self._catalog[1]
+
+    def header_at(self, at: Point) -> bool:
+        """Whether a batch header for this very position stands there (one 4 KiB read)."""
+        header = parse_header(self.ring.read(at.position, BLOCK))
+        return (
+            header is not None and header.position == at.position and header.previous == at.digest
+        )
+
+    def _check(self, page: Page) -> None:
+        body = page.body
+        own = self._own.body
+        if (body.group, body.site) != (own.group, self.site):
+            raise self._refusal(
+                f"holds the journal of group {body.group} at site {body.site}, expected group "
+                f"{own.group} at site {self.site}; check the topology and the LUN"
+            )
+        if self._own.attached and page.group_id not in (_NO_GROUP, self._own.catalog.group_id):
+            raise self._refusal(
+                f"group id is {page.group_id.hex()}, expected {self._own.catalog.group_id.hex()}: "
+                "another group of the same name"
+            )
+        if body.ring_offset % BLOCK or body.ring_size % BLOCK or body.ring_size <= 0:
+            raise self._refusal(f"ring at {body.ring_offset} of {body.ring_size} bytes is not one")
+        if body.ring_offset + body.ring_size > self._device.size_bytes:
+            raise self._refusal(
+                f"its ring ends at {body.ring_offset + body.ring_size}, the device at "
+                f"{self._device.size_bytes}"
+            )
+        if not body.reclaim <= body.restored.position <= body.head.position:
+            raise self._refusal(
+                f"its positions are out of order: reclaim {body.reclaim}, restored "
+                f"{body.restored.position}, head {body.head.position}"
+            )
+
+    def _check_against_note(self, page: Page) -> None:
+        note = self._own.peers.get(self.site)
+        if note is None:
+            return
+        if page.journal_id != note.journal_id:
+            raise self._refusal(
+                f"journal id is {page.journal_id.hex()}, it was {note.journal_id.hex()}: its "
+                "journal was formatted anew or replaced by a copy of another"
+            )
+        if page.generation < note.generation:
+            raise self._refusal(
+                f"page generation {page.generation} is older than the durable {note.generation} "
+                "seen before: its journal went back in time"
+            )
+        if page.body.head.position < note.received[0]:
+            raise self._refusal(
+                f"states {page.body.head.position} as received, before it had {note.received[0]}"
+            )
+
+    def _check_not_ahead(self, page: Page) -> None:
+        """A primary's own journal is the furthest of all, or it has lost something (F9)."""
+        own = self._own
+        received = page.body.head.position
+        if own.body.role == "primary" and own.attached and received > own.head.position:
+            raise self._refusal(
+                f"has received up to {received}, this primary's own journal ends at "
+                f"{own.head.position}: this journal lost records that it had called durable; do "
+                "not serve from it"
+            )
+
+    def _refusal(self, reason: str) -> PeerRefused:
+        return PeerRefused(f"{self._device.name}: {self.site}: {reason}")

@@ -1,0 +1,243 @@
+"""Commit: one batch, one vectored journal write, one flush, then the data volumes, then answers.
+
+Everything that waits becomes one batch; while it is flushed the next collects (group commit), so
+Python's cost is per batch. One batch is in flight. A write is answered when it is durable in the
+journal and readable from its data volume (claims 1, 7, 9, 10, 15).
+
+``step`` does the whole of it for one batch. A runner with threads calls the same parts, so that
+the data volume writes of a batch overlap the flush of the next one; answers stay in record order.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from replicator.clock import Clock
+from replicator.codec.batch import (
+    MAX_RECORDS,
+    Content,
+    Context,
+    Point,
+    batch_length,
+    build_batch,
+    header_length,
+)
+from replicator.codec.records import RecordKind
+from replicator.errors import DeviceFailed
+from replicator.journal.journal import Journal
+from replicator.model import HostFailure, HostWrite, WriteKind
+from replicator.movers.log_clock import LogClock
+from replicator.seams.volume import DataVolume
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A batch on its way: built in ``content``, to be answered to ``requests``."""
+
+    requests: list[HostWrite]
+    contents: list[Content]
+    content: memoryview
+    end: Point
+
+
+@dataclass(slots=True)
+class CommitTotals:
+    """What was committed since the start."""
+
+    batches: int = 0
+    records: int = 0
+    bytes: int = 0
+
+
+class Commit:
+    """The commit loop of one group at its primary, without threads."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        volumes: Mapping[int, DataVolume],
+        clock: Clock,
+        buffers: Callable[[int], memoryview],
+    ) -> None:
+        """``buffers`` makes memory that the journal device writes without a copy.
+
+        The journal is recovered and redone: its head is applied to ``volumes``.
+        """
+        self._journal = journal
+        self._volumes = volumes
+        self._log_clock = LogClock(clock, journal.head.time_ns)
+        self._queue: deque[HostWrite] = deque()
+        self._bound = journal.body.batch_bound
+        self._free = deque(buffers(self._bound) for _ in range(3))
+        self.applied = journal.head
+        """Every data volume write of records below has returned."""
+        self.failed_volumes: dict[int, str] = {}
+        self.totals = CommitTotals()
+
+    def submit(self, requests: Iterable[HostWrite]) -> None:
+        """Queue requests, in order; nothing is done with them yet."""
+        self._queue.extend(requests)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that no batch has taken."""
+        return len(self._queue)
+
+    @property
+    def next_compares(self) -> bool:
+        """Whether the next batch begins with COMPARE AND WRITE.
+
+        Such a batch is prepared only after all lower data writes have returned (model m12).
+        """
+        return bool(self._queue) and self._queue[0].kind is WriteKind.COMPARE_AND_WRITE
+
+    def step(self, now: float) -> bool:
+        """Commit, apply and answer one batch; False if nothing waits or the ring is full."""
+        del now
+        prepared = self.prepare()
+        if prepared is None:
+            return False
+        self.append(prepared)
+        self.apply(prepared)
+        self.answer(prepared)
+        return True
+
+    def prepare(self) -> Prepared | None:
+        """Build the next batch from what waits; None if nothing waits or there is no room.
+
+        Requests that a comparison refused are in the batch's requests with their failure set;
+        if nothing is left to be written ``end`` is the head as it is.
+        """
+        queue = self._queue
+        if not queue or not self._free:
+            return None
+        length = self._fitting()
+        if length > self._journal.free_bytes:
+            return None
+        requests = [queue.popleft() for _ in range(self._count)]
+        first = requests[0]
+        if first.kind is WriteKind.COMPARE_AND_WRITE:
+            self._compare(first)
+        contents: list[Content] = [_content(request) for request in requests if not request.failure]
+        head = self._journal.head
+        buffer = self._free.popleft()
+        if not contents:
+            return Prepared(requests, contents, buffer, head)
+        page = self._journal.catalog
+        context = Context(
+            page.group_id,
+            page.history.last.id,
+            head,
+            max(head.time_ns, self._log_clock.now_ns()),
+            head.position,
+        )
+        end = build_batch(context, contents, buffer)
+        return Prepared(requests, contents, buffer, end)
+
+    def _fitting(self) -> int:
+        """Count the requests that go into one batch; return the batch's length in bytes.
+
+        COMPARE AND WRITE is only ever the first of a batch, so there is at most one.
+        """
+        payload = 0
+        count = 0
+        for request in self._queue:
+            if count and request.kind is WriteKind.COMPARE_AND_WRITE:
+                break
+            more = 0 if request.kind is WriteKind.ZERO else request.length
+            if batch_length(count + 1, payload + more) > self._bound:
+                assert count, f"a request of {request.length} bytes fits into no batch"
+                break
+            payload += more
+            count += 1
+            if count == MAX_RECORDS:
+                break
+        self._count = count
+        return batch_length(count, payload)
+
+    def _compare(self, request: HostWrite) -> None:
+        """Compare the volume with what the host expects (SBC-4 5.3); sets the failure."""
+        found = memoryview(bytearray(request.length))
+        try:
+            self._volumes[request.volume_id].read_into(request.offset, [found])
+        except DeviceFailed:
+            request.failure = HostFailure.MEDIUM_ERROR
+            return
+        if found != request.expected:
+            differing = (at for at, byte in enumerate(found) if byte != request.expected[at])
+            request.failure = HostFailure.MISCOMPARE
+            request.failure_offset = next(differing)
+
+    def append(self, prepared: Prepared) -> None:
+        """Write the batch to the journal and flush: durable on return.
+
+        On DeviceFailed nothing of it may be answered or applied, and the site halts: whether
+        the batch is in the journal is for the next recovery to find.
+        """
+        head = self._journal.head
+        length = prepared.end.position - head.position
+        if length:
+            self._journal.append([prepared.content[:length]], prepared.end)
+
+    def apply(self, prepared: Prepared) -> None:
+        """Write the batch's records to the data volumes, in record order, through the page cache.
+
+        A volume that fails is failed from then on, reads too; the answers stand, because the
+        journal has the records (F11).
+        """
+        for volume_id, offset, payload, zeros in _device_writes(prepared):
+            if volume_id in self.failed_volumes:
+                continue
+            device = self._volumes[volume_id].device
+            try:
+                if zeros:
+                    device.zero(offset, zeros)
+                else:
+                    device.write_from(offset, [payload])
+            except DeviceFailed as error:
+                self.failed_volumes[volume_id] = str(error)
+        self.applied = prepared.end
+        self.totals.batches += bool(prepared.contents)
+        self.totals.records += len(prepared.contents)
+        self.totals.bytes += sum(content[3] for content in prepared.contents)
+
+    def answer(self, prepared: Prepared) -> None:
+        """Answer every request of the batch, one call for each origin; the batch is done."""
+        by_origin: dict[int, list[HostWrite]] = {}
+        for request in prepared.requests:
+            by_origin.setdefault(id(request.origin), []).append(request)
+        for requests in by_origin.values():
+            requests[0].origin.answer(requests)
+        self._free.append(prepared.content)
+
+
+def _content(request: HostWrite) -> Content:
+    if request.kind is WriteKind.ZERO:
+        return (RecordKind.ZERO, request.volume_id, request.offset, request.length, ())
+    return (RecordKind.WRITE, request.volume_id, request.offset, request.length, request.buffers)
+
+
+def _device_writes(prepared: Prepared) -> Iterable[tuple[int, int, memoryview, int]]:
+    """Yield (volume id, offset, bytes, zero length); records that continue each other join.
+
+    The bytes are those of the batch, not the host's: a host that changes its buffer in flight
+    must not make the volume differ from the journal.
+    """
+    at = header_length(len(prepared.contents))
+    volume = start = end = begin = 0
+    for kind, volume_id, offset, length, _ in prepared.contents:
+        joins = kind != RecordKind.ZERO and volume_id == volume and offset == end
+        if begin and not joins:
+            yield volume, start, prepared.content[begin:at], 0
+            begin = 0
+        if kind == RecordKind.ZERO:
+            yield volume_id, offset, prepared.content[:0], length
+            continue
+        if not begin:
+            volume, start, begin = volume_id, offset, at
+        end = offset + length
+        at += length
+    if begin:
+        yield volume, start, prepared.content[begin:at], 0

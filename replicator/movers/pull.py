@@ -1,0 +1,209 @@
+"""Pull: read the source's journal at an interval decided here, store it in the own ring.
+
+Claims 1, 2, 7, 9, 10, 12. The command that requires the forwarding is an iSCSI READ of the
+source's journal LUN (a pread of a file in the embedded lab); nothing runs at the source for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from replicator.clock import Clock
+from replicator.codec.batch import Invalid, Point
+from replicator.codec.page import Page, PullNote
+from replicator.codec.topology import AdaptiveInterval, FixedInterval
+from replicator.errors import Detached, JournalRotten, PeerRefused
+from replicator.journal.journal import Journal
+from replicator.journal.peer import Peer
+from replicator.journal.reader import LIMIT, Run, read_batches
+from replicator.movers.interval import Decision, Measured, decide, first_interval
+
+BYTE_LIMIT = 8 << 20
+"""Most that one pull reads, bytes; at least twice the largest batch."""
+
+_PROBE = 256 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class PullReport:
+    """One pull: what it brought, and when the next one comes and why."""
+
+    source: str
+    started_at: float
+    seconds: float
+    records: int
+    bytes: int
+    head: Point
+    source_head: Point
+    source_fill: float
+    decision: Decision
+
+
+class Pull:
+    """One puller: own journal, one source."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        source: Peer,
+        policy: FixedInterval | AdaptiveInterval,
+        clock: Clock,
+        byte_limit: int = BYTE_LIMIT,
+    ) -> None:
+        self._journal = journal
+        self._source = source
+        self._policy = policy
+        self._clock = clock
+        self._byte_limit = byte_limit
+        self._interval = first_interval(policy)
+        self.due_at = float("-inf")
+        self.last: PullReport | None = None
+
+    def step(self, now: float) -> PullReport | None:
+        """Pull if it is due.
+
+        On return what the report says is durable in the own ring and published. Raises
+        PeerRefused, Detached or DeviceFailed with the own journal unchanged; the next try comes
+        at the longest interval of the policy.
+        """
+        if now < self.due_at:
+            return None
+        self.due_at = now + self._retry_seconds()
+        page = self._source.look().newer
+        if not self._journal.attached:
+            self._attach(page)
+        self._check_history(page)
+        runs, limited = self._read(page)
+        report = self._store(now, page, runs, limited)
+        self.due_at = now + report.decision.seconds
+        self._interval = max(report.decision.seconds, 0.001)
+        self.last = report
+        return report
+
+    def _retry_seconds(self) -> float:
+        if isinstance(self._policy, FixedInterval):
+            return self._policy.seconds
+        return self._policy.max_seconds
+
+    def _attach(self, page: Page) -> None:
+        """Adopt the source's group at first contact; only from the very first record on."""
+        catalog = self._source.catalog()
+        if page.body.reclaim > 0:
+            raise Detached(
+                f"{self._source.device_name}: {page.body.site} has already reclaimed its first "
+                f"{page.body.reclaim} bytes, this site has none of them; an initial copy is needed "
+                "(not available in this release: rebuild the group)"
+            )
+        self._journal.attach(page.group_id, catalog)
+
+    def _check_history(self, page: Page) -> None:
+        own = self._journal.catalog
+        theirs = self._source.catalog()
+        if theirs.history != own.history:
+            raise PeerRefused(
+                f"{self._source.device_name}: {page.body.site} is in epoch "
+                f"{theirs.history.last.number}, this site in {own.history.last.number}, and their "
+                "histories differ; nothing is read from it"
+            )
+
+    def _read(self, page: Page) -> tuple[list[Run], bool]:
+        """Read whole batches up to the source's limit; True if the byte limit ended it."""
+        journal = self._journal
+        at = journal.head
+        stated = page.body.head
+        budget = min(self._byte_limit, journal.free_bytes)
+        if page.body.reclaim > at.position:
+            raise Detached(
+                f"{self._source.device_name}: {page.body.site} has reclaimed up to "
+                f"{page.body.reclaim}, this site holds {at.position}; a resync is needed (not "
+                "available in this release: rebuild this site)"
+            )
+        if stated.position == at.position and stated.pair != at.pair:
+            raise PeerRefused(
+                f"{self._source.device_name}: {page.body.site} and this site have diverged: "
+                f"{stated.pair} there, {at.pair} here"
+            )
+        runs: list[Run] = []
+        start = at.position
+        while at.position < stated.position:
+            left = budget - (at.position - start)
+            limit = min(stated.position, at.position + left)
+            run = self._batches(at, limit, left)
+            if not run.batches:
+                if run.stop is not None and (run.stop.rule != LIMIT or limit == stated.position):
+                    self._judge(at, run.stop)
+                return runs, True
+            runs.append(run)
+            at = run.end(at)
+        if page.body.role == "primary":
+            runs += self._beyond_the_page(at, budget - (at.position - start))
+        return runs, False
+
+    def _batches(self, at: Point, limit: int, window: int) -> Run:
+        catalog = self._journal.catalog
+        return read_batches(self._source.ring, at, limit, catalog.group_id, catalog.history, window)
+
+    def _beyond_the_page(self, at: Point, left: int) -> list[Run]:
+        """Read what the primary has committed since it wrote its page.
+
+        Its own ring only: there the header of batch n + 1 proves that batch n is durable
+        (model m2: in any other ring the same bytes prove nothing). The last batch stays back.
+        """
+        window = min(_PROBE, left)
+        if window <= 0 or not self._source.header_at(at):
+            return []
+        run = self._batches(at, at.position + window, window)
+        committed = max((batch.header.committed for batch in run.batches), default=0)
+        proven = [batch for batch in run.batches if batch.end.position <= committed]
+        if not proven:
+            return []
+        length = proven[-1].end.position - at.position
+        return [Run(proven, run.content[:length], None)]
+
+    def _judge(self, at: Point, stop: Invalid) -> None:
+        """Bytes below the source's limit are not a batch: overtaken, or rot at the source."""
+        page = self._source.look().newer
+        if page.body.reclaim > at.position:
+            raise Detached(
+                f"{self._source.device_name}: overtaken: {page.body.site} has reclaimed up to "
+                f"{page.body.reclaim}, this site holds {at.position}"
+            )
+        offset = self._source.ring.place.segments(at.position, 1)[0][0]
+        raise JournalRotten(
+            f"{self._source.device_name}: rot in the journal of {page.body.site} at device offset "
+            f"{offset} ({stop}), below its durable head {page.body.head.position}; nothing of it "
+            "was stored; check that site: replicatorctl journal check"
+        )
+
+    def _store(self, now: float, page: Page, runs: list[Run], limited: bool) -> PullReport:
+        journal = self._journal
+        before = journal.head
+        after = runs[-1].end(before) if runs else before
+        records = after.sequence - before.sequence
+        moved = after.position - before.position
+        more = limited and moved > 0
+        decision = decide(self._policy, Measured(self._interval, records, more))
+        if moved:
+            journal.append([run.content for run in runs], after)
+            note = PullNote(
+                page.body.site,
+                decision.seconds,
+                decision.reason,
+                records,
+                moved,
+                self._clock.realtime_ns(),
+            )
+            journal.publish(pull=note)
+        stated = page.body.head
+        fill = (stated.position - page.body.reclaim) / page.body.ring_size
+        return PullReport(
+            page.body.site,
+            now,
+            self._clock.monotonic() - now,
+            records,
+            moved,
+            after,
+            max(stated, after, key=lambda point: point.position),
+            fill,
+            decision,
+        )
