@@ -114,3 +114,9 @@ class MissingPackage(TowlineError):
     """A program or package that is needed is not installed."""
 
     exit_code = 17
+
+
+class RingBroken(TowlineError):
+    """The control page or an entry of a TCMU ring holds what cannot be; the device is halted."""
+
+    exit_code = 18
