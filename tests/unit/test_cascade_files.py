@@ -102,7 +102,9 @@ def test_cascade_random_writes_wrap_and_converge(folder: Path) -> None:
         ),
     ]
     pulls = [
-        Pull(sites[name].journal, sites[name].peers[source], FixedInterval(seconds=0), SystemClock())
+        Pull(
+            sites[name].journal, sites[name].peers[source], FixedInterval(seconds=0), SystemClock()
+        )
         for name, source in (("b", "a"), ("c", "b"))
     ]
     answers = Answers()
