@@ -15,7 +15,7 @@ from enum import IntEnum
 import msgspec
 
 from replicator.codec.batch import Point
-from replicator.codec.digest import digest_of_parts
+from replicator.codec.digest import DIGEST_BYTES, digest_of_parts
 from replicator.model import BLOCK, Pair
 
 MAGIC = b"TOWLPAGE"
@@ -158,4 +158,24 @@ def decode_page(block: bytes | memoryview) -> Page:
         )
     except msgspec.MsgspecError as error:
         raise PageDamaged(f"page body: {error}") from error
+    nonsense = _nonsense(body)
+    if nonsense:
+        raise PageDamaged(f"page body makes no sense: {nonsense}")
     return Page(generation, group_id, journal_id, boot_id, body)
+
+
+def _nonsense(body: OwnerBody) -> str | None:
+    """Return what no owner could state, or None; only a faulty writer makes such a page (F35)."""
+    ring, head, restored = body.ring_size, body.head, body.restored
+    if ring <= 0 or ring % BLOCK or body.ring_offset <= 0 or body.ring_offset % BLOCK:
+        return f"ring at {body.ring_offset} of {ring} bytes"
+    if not BLOCK <= body.batch_bound <= ring // 8:
+        return f"batch bound {body.batch_bound} in a ring of {ring} bytes"
+    if not 0 <= body.reclaim <= restored.position <= head.position <= body.reclaim + ring:
+        return f"reclaim {body.reclaim}, restored {restored.position}, head {head.position}"
+    digests = [head.digest, restored.digest]
+    for note in body.peers.values():
+        digests += [note.received[1], note.restored[1], note.journal_id]
+    if any(len(digest) != DIGEST_BYTES for digest in digests):
+        return "a digest or id that is not 16 bytes long"
+    return None

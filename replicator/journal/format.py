@@ -10,7 +10,7 @@ from replicator.codec.history import Catalog, Epoch, History, VolumeEntry
 from replicator.codec.page import OwnerBody, Page
 from replicator.errors import DeviceUnusable, NotBlank
 from replicator.journal.journal import write_catalog
-from replicator.journal.layout import MIN_RING, ring_place
+from replicator.journal.layout import MIN_RING, RingPlace, ring_place
 from replicator.journal.pages import write_page
 from replicator.model import BLOCK
 from replicator.seams.blockdevice import JournalDevice
@@ -21,13 +21,18 @@ _EDGE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class NewJournal:
-    """What a new journal is for. ``volumes`` is given for the primary only."""
+    """What a new journal is for. ``volumes`` is given for the primary only.
+
+    ``place`` puts the ring elsewhere than to the device's end, and may be smaller than MIN_RING:
+    the simulator's rings wrap every few batches.
+    """
 
     group: str
     site: str
     upstream: str | None
     smallest_ring: int
     volumes: tuple[VolumeEntry, ...] = ()
+    place: RingPlace | None = None
 
 
 def first_stain(device: JournalDevice) -> int | None:
@@ -60,8 +65,8 @@ def format_journal(
             f"{device.name}: not blank (bytes at offset {stain}); look at it with "
             "replicatorctl journal info, and overwrite it only by naming it"
         )
-    place = ring_place(device.size_bytes)
-    if place.size < MIN_RING:
+    place = new.place or ring_place(device.size_bytes)
+    if new.place is None and place.size < MIN_RING:
         raise DeviceUnusable(
             f"{device.name}: {device.size_bytes} bytes leave a ring of {max(0, place.size)}, "
             f"expected at least {MIN_RING}"
