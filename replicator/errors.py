@@ -74,6 +74,10 @@ class DeviceFailed(TowlineError):
     exit_code = 10
 
 
+class JournalFailed(DeviceFailed):
+    """The site's own journal device failed: nothing more is answered, the site halts."""
+
+
 class JournalFull(TowlineError):
     """The ring has no room and nothing may be reclaimed yet."""
 
@@ -84,6 +88,11 @@ class PeerRefused(TowlineError):
     """A peer's pages are garbage, of another group, go back, or do not fit our history."""
 
     exit_code = 12
+
+
+class PeerAhead(PeerRefused):
+    """A peer durably holds more than this primary's journal: our disk lost what it had called
+    durable, or another primary is at work."""
 
 
 class Detached(TowlineError):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import msgspec
@@ -17,7 +18,7 @@ from replicator.codec.batch import Point
 from replicator.codec.digest import digest
 from replicator.codec.history import Catalog, decode_catalog, encode_catalog
 from replicator.codec.page import CatalogRef, OwnerBody, Page, PeerNote, PullNote
-from replicator.errors import JournalRotten, NotAJournal, WrongJournal
+from replicator.errors import DeviceFailed, JournalFailed, JournalRotten, NotAJournal, WrongJournal
 from replicator.journal.layout import CATALOG_SLOT_BYTES, CATALOG_SLOTS_AT, RingPlace
 from replicator.journal.pages import next_page, read_statement, write_page
 from replicator.journal.reclaim import plan_reclaim
@@ -154,10 +155,11 @@ class Journal:
         """
         at = self.head.position
         assert end.position - at == sum(len(part) for part in parts) <= self.free_bytes
-        for part in parts:
-            self.ring.write(at, part)
-            at += len(part)
-        self.device.flush()
+        with _own_device():
+            for part in parts:
+                self.ring.write(at, part)
+                at += len(part)
+            self.device.flush()
         self.head = end
 
     def publish(
@@ -214,9 +216,22 @@ class Journal:
         ]
 
     def _write(self, page: Page) -> Page:
-        write_page(self.device, page)
+        with _own_device():
+            write_page(self.device, page)
         self._older, self._newer = self._newer, page
         return page
+
+
+@contextmanager
+def _own_device() -> Iterator[None]:
+    """Tell a failure of the own journal from that of a peer's or of a data volume."""
+    try:
+        yield
+    except DeviceFailed as error:
+        raise JournalFailed(
+            f"{error}; the journal device is distrusted and this site halts: check the device, "
+            "then restart replicatord"
+        ) from error
 
 
 def write_catalog(device: JournalDevice, current: Page | None, catalog: Catalog) -> CatalogRef:

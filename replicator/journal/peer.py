@@ -5,7 +5,7 @@ from __future__ import annotations
 from replicator.codec.batch import Point, parse_header
 from replicator.codec.history import Catalog
 from replicator.codec.page import Page, PeerNote
-from replicator.errors import NotAJournal, PeerRefused
+from replicator.errors import NotAJournal, PeerAhead, PeerRefused
 from replicator.journal.journal import Journal, read_catalog
 from replicator.journal.layout import RingPlace
 from replicator.journal.pages import Statement, read_statement
@@ -38,6 +38,10 @@ class Peer:
         assert self.statement is not None
         body = self.statement.newer.body
         return Ring(self._device, RingPlace(body.ring_offset, body.ring_size))
+
+    def close(self) -> None:
+        """Close the device."""
+        self._device.close()
 
     def look(self) -> Statement:
         """Read both page copies and judge them.
@@ -133,10 +137,10 @@ class Peer:
         own = self._own
         received = page.body.head.position
         if own.body.role == "primary" and own.attached and received > own.head.position:
-            raise self._refusal(
-                f"has received up to {received}, this primary's own journal ends at "
-                f"{own.head.position}: this journal lost records that it had called durable; do "
-                "not serve from it"
+            raise PeerAhead(
+                f"{self._device.name}: {self.site} has received up to {received}, this primary's "
+                f"own journal ends at {own.head.position}: this journal lost records that it had "
+                "called durable; nothing is served from it"
             )
 
     def _refusal(self, reason: str) -> PeerRefused:

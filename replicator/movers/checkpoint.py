@@ -35,6 +35,7 @@ class Checkpoint:
         self._publish_seconds = publish_seconds
         self._checkpointed_at = float("-inf")
         self._published_at = float("-inf")
+        self._held = False
         self._last_seen_head = journal.head.position
 
     @property
@@ -67,7 +68,16 @@ class Checkpoint:
             self._journal.publish()  # space is free when both page copies say so (model m10)
         self._checkpointed_at = self._published_at = now
 
+    def hold(self) -> None:
+        """Make no checkpoint any more: a data volume's flush failed, and that is final.
+
+        The head is still published; the checkpoint and with it the reclaim stay where they are.
+        """
+        self._held = True
+
     def _checkpoint_due(self, now: float) -> bool:
+        if self._held:
+            return False
         behind = self._applied().position - self._journal.restored.position
         if behind <= 0:
             return False

@@ -74,6 +74,8 @@ class Commit:
         self.applied = journal.head
         """Every data volume write of records below has returned."""
         self.failed_volumes: dict[int, str] = {}
+        self.held_by_space = False
+        """The batch that comes next does not fit into the ring's free space (``hold``)."""
         self.totals = CommitTotals()
 
     def submit(self, requests: Iterable[HostWrite]) -> None:
@@ -114,7 +116,8 @@ class Commit:
         if not queue or not self._free:
             return None
         length = self._fitting()
-        if length > self._journal.free_bytes:
+        self.held_by_space = length > self._journal.free_bytes
+        if self.held_by_space:
             return None
         requests = [queue.popleft() for _ in range(self._count)]
         first = requests[0]

@@ -14,6 +14,7 @@ import mmap
 import os
 import stat
 import struct
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,6 +29,7 @@ _FALLOC_PUNCH_HOLE = 0x02
 _FALLOC_ZERO_RANGE = 0x10
 _ZERO_CHUNK = bytes(1 << 20)
 _READS_IN_FLIGHT = 4
+_LOCK_SECONDS = 3.0
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long]
@@ -79,14 +81,21 @@ class _OpenFile:
         return str(self.path)
 
     def _lock(self) -> None:
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._fd)
-            raise DeviceBusy(
-                f"{self.path}: locked by another replicator; stop it first "
-                "(systemctl status 'replicatord@*')"
-            ) from error
+        """Take the lock; udev holds a shared one for moments on block devices, so wait a little."""
+        deadline = time.monotonic() + (_LOCK_SECONDS if self._is_block else 0)
+        while True:
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except OSError as error:
+                if time.monotonic() < deadline:
+                    time.sleep(_LOCK_SECONDS / 50)
+                    continue
+                os.close(self._fd)
+                raise DeviceBusy(
+                    f"{self.path}: locked by another replicator; stop it first "
+                    "(systemctl status 'replicatord@*')"
+                ) from error
 
     def _check(self, what: str) -> None:
         if self._failed is not None:

@@ -1,0 +1,110 @@
+"""Open a site's own devices and its view of the peers', as the topology names them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from replicator.codec import naming
+from replicator.codec.history import Catalog, VolumeEntry
+from replicator.codec.topology import Group, Topology
+from replicator.errors import DeviceUnusable, WrongJournal
+from replicator.journal.journal import Journal, Owner
+from replicator.journal.peer import Peer
+from replicator.seams.filedevice import CachedDevice, DirectDevice
+from replicator.seams.remotedevice import RemoteJournalDevice
+from replicator.seams.volume import DataVolume
+
+
+@dataclass(frozen=True, slots=True)
+class SiteDevices:
+    """What a site works with: own journal (locked), own data volumes, peers' journals."""
+
+    journal: Journal
+    volumes: dict[int, DataVolume]
+    peers: dict[str, Peer]
+
+    def close(self) -> None:
+        """Close everything; locks are given up."""
+        self.journal.device.close()
+        for volume in self.volumes.values():
+            volume.device.close()
+        for peer in self.peers.values():
+            peer.close()
+
+
+def catalog_volumes(group: Group) -> tuple[VolumeEntry, ...]:
+    """Return the group's volumes as a catalog states them."""
+    return tuple(VolumeEntry(each.id, each.name, each.size_bytes) for each in group.volumes)
+
+
+def check_catalog(journal: Journal, catalog: Catalog, group: Group) -> None:
+    """Refuse (WrongJournal) a topology whose volumes are not those that the group has."""
+    expected = catalog_volumes(group)
+    if catalog.volumes != expected:
+        raise WrongJournal(
+            f"{journal.device.name}: the group's volumes are {_listed(catalog.volumes)}, the "
+            f"topology says {_listed(expected)}; changing volumes of a live group is not "
+            "available in this release"
+        )
+
+
+def open_site(topology: Topology, group_name: str, site_name: str, boot_id: bytes) -> SiteDevices:
+    """Open and check every own device of a site; nothing is written.
+
+    Raises the errors of the devices and of Journal.open; WrongJournal if role or volumes differ
+    from the topology; whatever was opened is closed again.
+    """
+    group = topology.group(group_name)
+    site = topology.site(site_name)
+    part = group.site(site_name)
+    others = tuple(each.name for each in group.peers(site_name))
+    device = DirectDevice(Path(naming.journal_path(site, group_name)), writable=True, lock=True)
+    volumes: dict[int, DataVolume] = {}
+    try:
+        journal = Journal.open(device, Owner(group_name, site_name, boot_id, others))
+        _check_role(journal, part.upstream)
+        if journal.attached:
+            check_catalog(journal, journal.catalog, group)
+        for entry in catalog_volumes(group):
+            path = Path(naming.volume_path(site, group_name, entry.name))
+            volumes[entry.id] = _open_volume(entry, path)
+    except BaseException:
+        device.close()
+        for volume in volumes.values():
+            volume.device.close()
+        raise
+    peers = {
+        name: Peer(
+            name,
+            RemoteJournalDevice(Path(naming.peer_journal_path(topology, group_name, name))),
+            journal,
+        )
+        for name in others
+    }
+    return SiteDevices(journal, volumes, peers)
+
+
+def _check_role(journal: Journal, upstream: str | None) -> None:
+    body = journal.body
+    if body.upstream != upstream:
+        raise WrongJournal(
+            f"{journal.device.name}: its page says upstream {body.upstream or 'none (primary)'}, "
+            f"the topology says {upstream or 'none (primary)'}; roles are not changed by editing "
+            "the topology"
+        )
+
+
+def _open_volume(entry: VolumeEntry, path: Path) -> DataVolume:
+    device = CachedDevice(path)
+    if device.size_bytes < entry.size_bytes:
+        size = device.size_bytes
+        device.close()
+        raise DeviceUnusable(
+            f"{path}: is {size} bytes, volume {entry.name} needs {entry.size_bytes}"
+        )
+    return DataVolume(entry.id, entry.name, entry.size_bytes, device)
+
+
+def _listed(volumes: tuple[VolumeEntry, ...]) -> str:
+    return ", ".join(f"{each.id}:{each.name}:{each.size_bytes}" for each in volumes) or "none"

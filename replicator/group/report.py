@@ -1,0 +1,151 @@
+"""What a running site says: the values behind the control commands ``status`` and ``pulls``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from replicator import __version__
+from replicator.codec.batch import Point
+from replicator.group.site import KEPT_PULLS, SiteRuntime
+from replicator.status import (
+    DaemonStatus,
+    GroupStatus,
+    PullHistory,
+    PullStatus,
+    SiteStatus,
+    VolumeStatus,
+    lag_between,
+    position_status,
+    pull_status,
+    site_from_page,
+    unseen_site,
+)
+
+
+def group_status(runtime: SiteRuntime, front_end: str, started_at: float) -> GroupStatus:
+    """Return the group as this node sees it now; reads no device."""
+    journal = runtime.journal
+    head = primary_head(runtime)
+    sites = tuple(
+        _own_status(runtime, head)
+        if part.name == runtime.part.name
+        else _peer_status(runtime, part.name, head)
+        for part in runtime.group.sites
+    )
+    attached = journal.attached
+    return GroupStatus(
+        group=runtime.group.name,
+        site=runtime.part.name,
+        at_ns=runtime.clock.realtime_ns(),
+        sites=sites,
+        volumes=_volumes(runtime),
+        group_id=journal.catalog.group_id.hex() if attached else "",
+        epoch=journal.catalog.history.last.number if attached else 0,
+        daemon=DaemonStatus(
+            pid=os.getpid(),
+            version=__version__,
+            uptime_seconds=runtime.clock.monotonic() - started_at,
+            front_end=front_end,
+            anonymous_memory_bytes=_anonymous_memory(),
+        ),
+    )
+
+
+def pull_history(runtime: SiteRuntime) -> PullHistory:
+    """Return the last pulls, oldest first."""
+    pulls = tuple(
+        PullStatus(
+            source=report.source,
+            at_ns=at_ns,
+            records=report.records,
+            bytes=report.bytes,
+            interval_seconds=report.decision.seconds,
+            reason=report.decision.reason,
+        )
+        for at_ns, report in list(runtime.pulls)
+    )
+    return PullHistory(
+        group=runtime.group.name, site=runtime.part.name, pulls=pulls, limit=KEPT_PULLS
+    )
+
+
+def primary_head(runtime: SiteRuntime) -> Point | None:
+    """Return the furthest end of the primary's log that this node knows."""
+    if runtime.primary:
+        return runtime.journal.head
+    known = [runtime.journal.head] if runtime.journal.attached else []
+    for peer in runtime.devices.peers.values():
+        if peer.statement is not None:
+            known.append(peer.statement.newer.body.head)
+    return max(known, key=lambda point: point.position, default=None)
+
+
+def _own_status(runtime: SiteRuntime, head: Point | None) -> SiteStatus:
+    journal = runtime.journal
+    body = journal.body
+    role: Literal["primary", "secondary"] = "primary" if runtime.primary else "secondary"
+    own = journal.head
+    reason = runtime.reason or "; ".join(
+        f"{name}: {why}" for name, why in sorted(runtime.faults.items())
+    )
+    if not reason and runtime.runner is not None and runtime.runner.held:
+        reason = "journal full: hosts are held until a reader has received more"
+    return SiteStatus(
+        site=runtime.part.name,
+        view="daemon",
+        role=role,
+        state=runtime.state,
+        reason=reason,
+        upstream=runtime.part.upstream,
+        received=position_status(own),
+        restored=position_status(journal.restored),
+        lag=lag_between(head, own) if head else None,
+        restore_lag=lag_between(head, journal.restored) if head else None,
+        ring_bytes=body.ring_size,
+        used_bytes=int(journal.used_fraction * body.ring_size),
+        pull=pull_status(body.pull),
+        marks=dict(body.marks),
+    )
+
+
+def _peer_status(runtime: SiteRuntime, site: str, head: Point | None) -> SiteStatus:
+    peer = runtime.devices.peers[site]
+    fault = runtime.faults.get(f"peer {site}")
+    if fault is None and site == runtime.part.upstream:
+        fault = runtime.faults.get("pull")
+    if peer.statement is None:
+        return unseen_site(site, fault or "not read yet")
+    others = [part.name for part in runtime.group.sites if part.name != site]
+    status = site_from_page(peer.statement.newer.body, others, head)
+    seen = runtime.page_seen_at.get(site)
+    unchanged = runtime.clock.monotonic() - seen[1] if seen else None
+    status = msgspec.structs.replace(status, unchanged_seconds=unchanged)
+    if fault is not None:
+        return msgspec.structs.replace(status, state="unreachable", reason=fault)
+    return status
+
+
+def _volumes(runtime: SiteRuntime) -> tuple[VolumeStatus, ...]:
+    failed = runtime.commit.failed_volumes if runtime.commit else {}
+    return tuple(
+        VolumeStatus(
+            id=volume.volume_id,
+            name=volume.name,
+            size_bytes=volume.size_bytes,
+            state="failed" if volume.volume_id in failed else "ok",
+            reason=failed.get(volume.volume_id, ""),
+        )
+        for volume in runtime.devices.volumes.values()
+    )
+
+
+def _anonymous_memory() -> int:
+    """Return RssAnon of this process in bytes (proc(5))."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) << 10
+    return 0

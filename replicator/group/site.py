@@ -1,0 +1,253 @@
+"""One consistency group at one site: devices, movers and threads put together.
+
+The only place where movers meet. Each mover has a thread of its own, so a read of a peer that
+hangs in the kernel stalls nothing else (F47).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+
+from replicator.clock import Clock
+from replicator.codec.batch import Point
+from replicator.codec.topology import Group
+from replicator.errors import DeviceFailed, JournalFailed, PeerAhead, Refused, TowlineError
+from replicator.group.commit_runner import CommitRunner
+from replicator.group.devices import SiteDevices, check_catalog
+from replicator.group.mover_thread import MoverThread
+from replicator.journal.peer import Peer
+from replicator.journal.recovery import Recovered, recover
+from replicator.movers.checkpoint import Checkpoint
+from replicator.movers.commit import Commit
+from replicator.movers.pull import Pull, PullReport
+from replicator.movers.restore import Restore
+from replicator.seams.filedevice import aligned_buffer
+
+log = logging.getLogger(__name__)
+
+KEPT_PULLS = 200
+_CHECKPOINT_TICK = 0.05
+_OBSERVE_SECONDS = 1.0
+_OBSERVE_SHORT_SECONDS = 0.1
+_FIRST_LOOK_SECONDS = 5.0
+_IDLE_RESTORE_SECONDS = 1.0
+
+
+class SiteRuntime:
+    """Runs a group at a site. ``state`` is starting, serving, following, unattached or halted."""
+
+    def __init__(self, group: Group, site: str, devices: SiteDevices, clock: Clock) -> None:
+        self.group = group
+        self.part = group.site(site)
+        self.devices = devices
+        self.journal = devices.journal
+        self.clock = clock
+        self.state = "starting"
+        self.reason = ""
+        self.faults: dict[str, str] = {}
+        """Why a mover does not get on, by mover; empty when all is well."""
+        self.pulls: deque[tuple[int, PullReport]] = deque(maxlen=KEPT_PULLS)
+        self.peer_faults: dict[str, str] = {}
+        self.page_seen_at: dict[str, tuple[int, float]] = {}
+        self.runner: CommitRunner | None = None
+        self.commit: Commit | None = None
+        self.recovered: Recovered | None = None
+        self.on_halt: Callable[[], None] = lambda: None
+        self._restore = Restore(self.journal, devices.volumes)
+        self._checkpoint = Checkpoint(self.journal, devices.volumes, self._applied)
+        self._threads: dict[str, MoverThread] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def primary(self) -> bool:
+        """Whether hosts may write here."""
+        return self.part.primary
+
+    def _applied(self) -> Point:
+        return self.commit.applied if self.commit is not None else self._restore.applied
+
+    def start(self) -> None:
+        """Recover, redo, look at the peers (a primary), publish, then run.
+
+        Raises what recovery raises, and PeerAhead; nothing runs then.
+        """
+        self.recovered = recover(self.journal)
+        log.info(
+            "recovered head=%s restart=%s batches=%d stopped_by=%s",
+            self.recovered.head.pair,
+            self.recovered.restart.pair,
+            self.recovered.batches,
+            self.recovered.stopped_by,
+        )
+        observers = self._observers()
+        if self.primary:
+            while self._restore.step(self.clock.monotonic()):
+                pass
+            self._look_first()
+            self.journal.publish(marks={})
+            self._start_commit()
+        else:
+            if self.journal.body.marks:
+                self.journal.publish(marks={})
+            self.state = "following" if self.journal.attached else "unattached"
+            self._start_secondary()
+        self._start("checkpoint", self._checkpoint_step)
+        for name, step in observers.items():
+            self._start(name, step)
+
+    def stop(self) -> None:
+        """End every mover, checkpoint once more, close the devices."""
+        if self.runner is not None:
+            self.runner.stop()
+        for thread in self._threads.values():
+            if not thread.stop(timeout=2.0):
+                log.warning("thread still waits in the kernel name=%s", thread.name)
+        if self.state in ("serving", "following"):
+            with suppress(DeviceFailed):
+                self._checkpoint.run(self.clock.monotonic())
+        self.devices.close()
+
+    def halt(self, reason: str) -> None:
+        """Answer, store and apply nothing more; say why, in the page too if it can be written."""
+        with self._lock:
+            if self.state == "halted":
+                return
+            self.state, self.reason = "halted", reason
+        log.error("halted reason=%r", reason)
+        if self.runner is not None:
+            self.runner.halt()
+        self.on_halt()
+        with suppress(DeviceFailed):
+            self.journal.publish(marks={"halted": reason[:200]})
+
+    # -- primary ---------------------------------------------------------------------------
+
+    def _start_commit(self) -> None:
+        self.commit = Commit(self.journal, self.devices.volumes, self.clock, aligned_buffer)
+        self.runner = CommitRunner(
+            self.commit, list(self.devices.volumes.values()), lambda error: self.halt(str(error))
+        )
+        self.runner.start()
+        self.state = "serving"
+
+    def _look_first(self) -> None:
+        """Read every peer that can be read soon; PeerAhead if one has more than this journal."""
+        ahead: list[PeerAhead] = []
+
+        def look(peer: Peer) -> None:
+            try:
+                self._look(peer)
+            except PeerAhead as error:
+                ahead.append(error)
+            except TowlineError as error:
+                log.warning("peer not read at start site=%s reason=%r", peer.site, str(error))
+
+        threads = [
+            threading.Thread(target=look, args=(peer,), daemon=True)
+            for peer in self.devices.peers.values()
+        ]
+        for thread in threads:
+            thread.start()
+        deadline = self.clock.monotonic() + _FIRST_LOOK_SECONDS
+        for thread in threads:
+            thread.join(max(0.0, deadline - self.clock.monotonic()))
+        if ahead:
+            raise ahead[0]
+
+    # -- secondary -------------------------------------------------------------------------
+
+    def _start_secondary(self) -> None:
+        upstream = self.part.upstream
+        assert upstream is not None
+        self._pull = Pull(
+            self.journal, self.devices.peers[upstream], self.part.interval, self.clock
+        )
+        self._start("pull", self._pull_step)
+        self._start("restore", self._restore_step)
+
+    def _pull_step(self) -> float:
+        attached = self.journal.attached
+        report = self._pull.step(self.clock.monotonic())
+        if not attached and self.journal.attached:
+            check_catalog(self.journal, self.journal.catalog, self.group)
+            self.state = "following"
+        if report is not None:
+            self.pulls.append((self.clock.realtime_ns(), report))
+            self._note_page(self.devices.peers[report.source])
+            self._clear("pull")
+            if report.bytes:
+                self._threads["restore"].wake()
+                self._threads["checkpoint"].wake()
+        return max(0.0, self._pull.due_at - self.clock.monotonic())
+
+    def _restore_step(self) -> float:
+        moved = self._restore.step(self.clock.monotonic())
+        return 0.0 if moved else _IDLE_RESTORE_SECONDS
+
+    # -- both ------------------------------------------------------------------------------
+
+    def _checkpoint_step(self) -> float:
+        self._checkpoint.step(self.clock.monotonic())
+        return _CHECKPOINT_TICK
+
+    def _observers(self) -> dict[str, Callable[[], float]]:
+        """A thread for each peer that is not pulled from: reclaim and status need its page."""
+        return {
+            f"peer {name}": self._observer(peer)
+            for name, peer in self.devices.peers.items()
+            if name != self.part.upstream
+        }
+
+    def _observer(self, peer: Peer) -> Callable[[], float]:
+        def observe() -> float:
+            self._look(peer)
+            self._clear(f"peer {peer.site}")
+            short = self._checkpoint.short_of_space
+            return _OBSERVE_SHORT_SECONDS if short else _OBSERVE_SECONDS
+
+        return observe
+
+    def _look(self, peer: Peer) -> None:
+        peer.look()
+        self._note_page(peer)
+
+    def _note_page(self, peer: Peer) -> None:
+        assert peer.statement is not None
+        generation = peer.statement.newer.generation
+        known = self.page_seen_at.get(peer.site)
+        if known is None or known[0] != generation:
+            self.page_seen_at[peer.site] = (generation, self.clock.monotonic())
+
+    def _start(self, name: str, step: Callable[[], float]) -> None:
+        thread = MoverThread(name, step, lambda error: self._failed(name, error))
+        self._threads[name] = thread
+        thread.start()
+
+    def _clear(self, name: str) -> None:
+        if self.faults.pop(name, None) is not None:
+            log.info("recovered from fault mover=%r", name)
+
+    def _failed(self, name: str, error: Exception) -> float | None:
+        """Decide what a mover's failure means: halt the site, or try again later."""
+        if isinstance(error, JournalFailed | PeerAhead) or not isinstance(error, TowlineError):
+            self.halt(f"{name}: {error}")
+            return None
+        if self.faults.get(name) != str(error):
+            log.warning("mover fails mover=%r reason=%r", name, str(error))
+        self.faults[name] = str(error)
+        if name == "restore":
+            self.halt(f"restore: {error}")
+            return None
+        if name == "pull":
+            if isinstance(error, Refused):
+                self.halt(f"pull: {error}")
+                return None
+            return max(0.1, self._pull.due_at - self.clock.monotonic())
+        if name == "checkpoint":
+            self._checkpoint.hold()
+            return _CHECKPOINT_TICK
+        return _OBSERVE_SECONDS
