@@ -15,7 +15,7 @@ from contextlib import suppress
 from replicator.clock import Clock
 from replicator.codec.batch import Point
 from replicator.codec.topology import Group
-from replicator.errors import DeviceFailed, JournalFailed, PeerAhead, Refused, TowlineError
+from replicator.errors import DeviceFailed, JournalFailed, PeerAhead, TowlineError, WrongJournal
 from replicator.group.commit_runner import CommitRunner
 from replicator.group.devices import SiteDevices, check_catalog
 from replicator.group.mover_thread import MoverThread
@@ -51,7 +51,6 @@ class SiteRuntime:
         self.faults: dict[str, str] = {}
         """Why a mover does not get on, by mover; empty when all is well."""
         self.pulls: deque[tuple[int, PullReport]] = deque(maxlen=KEPT_PULLS)
-        self.peer_faults: dict[str, str] = {}
         self.page_seen_at: dict[str, tuple[int, float]] = {}
         self.runner: CommitRunner | None = None
         self.commit: Commit | None = None
@@ -243,7 +242,7 @@ class SiteRuntime:
             self.halt(f"restore: {error}")
             return None
         if name == "pull":
-            if isinstance(error, Refused):
+            if isinstance(error, WrongJournal):
                 self.halt(f"pull: {error}")
                 return None
             return max(0.1, self._pull.due_at - self.clock.monotonic())

@@ -1,0 +1,131 @@
+"""replicatord: one group at one site, in the foreground.
+
+Start: topology, devices (locked), hold the front end, recover, redo, serve, answer on the control
+socket, READY=1. SIGTERM and SIGINT end it: the front end first, then the movers, a last
+checkpoint. A failure before READY ends the process with the exit code of its error; after it
+the daemon stays, halted, so that ``replicatorctl status`` can say why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+
+from replicator import __version__
+from replicator.clock import SystemClock
+from replicator.codec import naming
+from replicator.daemon.control import ControlServer
+from replicator.daemon.front_ends import FrontEnd, front_end_of
+from replicator.daemon.notify import notify_systemd
+from replicator.errors import TowlineError
+from replicator.group.devices import open_site
+from replicator.group.report import group_status, pull_history
+from replicator.group.site import SiteRuntime
+from replicator.seams.boot import boot_id
+from replicator.seams.nodefiles import read_site_name, read_topology
+
+log = logging.getLogger("replicatord")
+
+_SWITCH_SECONDS = 0.0005
+"""Interpreter switch interval: a thread that comes back from the kernel waits no longer."""
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="replicatord", description="Run one consistency group.")
+    parser.add_argument("--group", required=True, help="consistency group to run")
+    parser.add_argument(
+        "--topology",
+        default=os.environ.get("TOWLINE_TOPOLOGY", naming.DEFAULT_TOPOLOGY_PATH),
+        help="topology file (TOWLINE_TOPOLOGY; default %(default)s)",
+    )
+    parser.add_argument(
+        "--site",
+        default=os.environ.get("TOWLINE_SITE"),
+        help=f"this node's site (TOWLINE_SITE; default: content of {naming.DEFAULT_SITE_PATH})",
+    )
+    parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING"])
+    parser.add_argument("--version", action="version", version=f"replicatord {__version__}")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run until told to end; return the exit code."""
+    arguments = _arguments(argv)
+    logging.basicConfig(
+        level=arguments.log_level,
+        format="level=%(levelname)s logger=%(name)s message=%(message)r",
+        stream=sys.stderr,
+    )
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    try:
+        return _run(arguments, ended)
+    except TowlineError as error:
+        print(f"replicatord: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _run(arguments: argparse.Namespace, ended: threading.Event) -> int:
+    topology = read_topology(arguments.topology)
+    site_name = arguments.site or read_site_name(naming.DEFAULT_SITE_PATH)
+    group = topology.group(arguments.group)
+    site = topology.site(site_name)
+    clock = SystemClock()
+    started_at = clock.monotonic()
+    devices = open_site(topology, group.name, site_name, boot_id())
+    runtime = SiteRuntime(group, site_name, devices, clock)
+    front_end = front_end_of(site, group)
+    kind = front_end.kind if front_end else "none"
+    server = ControlServer(
+        naming.control_socket_path(site, group.name),
+        {
+            "status": lambda _: group_status(runtime, kind, started_at),
+            "pulls": lambda _: pull_history(runtime),
+            "ping": lambda _: {"group": group.name, "site": site_name, "version": __version__},
+        },
+    )
+    server.start()
+    try:
+        _serve(runtime, front_end, ended)
+    finally:
+        server.close()
+    return 0
+
+
+def _serve(runtime: SiteRuntime, front_end: FrontEnd | None, ended: threading.Event) -> None:
+    try:
+        if front_end is not None:
+            front_end.hold()
+        runtime.start()
+        if front_end is not None and runtime.runner is not None:
+            front_end.start(runtime.runner)
+            runtime.on_halt = _in_background(front_end)
+        gc.freeze()  # what is loaded by now lives as long as the process
+        notify_systemd("READY=1")
+        log.info(
+            "ready group=%s site=%s state=%s", runtime.group.name, runtime.part.name, runtime.state
+        )
+        ended.wait()
+        notify_systemd("STOPPING=1")
+    finally:
+        if front_end is not None:
+            front_end.stop()
+        runtime.stop()
+    log.info("ended")
+
+
+def _in_background(front_end: FrontEnd) -> Callable[[], None]:
+    """A halt may come from a thread that the front end waits for, so hang up from another one."""
+    return lambda: threading.Thread(target=front_end.stop, name="halt", daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
