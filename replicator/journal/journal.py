@@ -195,6 +195,15 @@ class Journal:
             )
             return self._write(next_page(self._newer, new_body, self.owner.boot_id))
 
+    def settle(self) -> None:
+        """Write the newest page again into its copy: durable on return.
+
+        A process that was killed, or whose flush failed, may have left a page that can be read
+        and is not durable yet. Nothing may act on it, nor may its successor overwrite the copy
+        that is durable, before it is.
+        """
+        write_page(self.device, self._newer)
+
     def attach(self, group_id: bytes, catalog: Catalog) -> None:
         """Adopt the group at first contact with the source: durable on return.
 

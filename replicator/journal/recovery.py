@@ -35,6 +35,7 @@ def recover(journal: Journal) -> Recovered:
     Idempotent: a crash at any point leaves a journal that recovers to the same or a later head.
     Raises JournalRotten with the offset; nothing was changed then.
     """
+    journal.settle()
     if not journal.attached:
         return Recovered(journal.restored, journal.head, 0, "not attached yet")
     primary = journal.body.role == "primary"

@@ -114,14 +114,13 @@ class Oracle:
         self._ends = {end: count for end, count in self._ends.items() if end <= position}
 
     def _drop_last(self) -> None:
-        prefixes = self._prefixes[self._states.pop()]
-        prefixes.pop()
         entry = self._entries.pop()
         if entry.asked is not None:
             entry.asked.journaled = 0
         end = entry.offset + len(entry.content)
         self.image[entry.volume_id][entry.offset : end] = entry.before
         state = self._rehash(entry.volume_id, entry.offset, end)
+        self._prefixes[self._states.pop()].pop()
         assert state == self._states[-1]
 
     # -- what hosts were told -----------------------------------------------------------------
