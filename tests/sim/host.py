@@ -57,9 +57,7 @@ class Host:
             asked = Asked(stamp, volume_id, offset, content)
             cut = rng.randrange(length + 1)
             buffers = [content] if cut % 2 else [content[:cut], memoryview(content)[cut:]]
-            request = HostWrite(
-                self, volume_id, WriteKind.WRITE, offset, length, buffers, asked
-            )
+            request = HostWrite(self, volume_id, WriteKind.WRITE, offset, length, buffers, asked)
             if draw < 0.16:
                 request.kind = WriteKind.COMPARE_AND_WRITE
                 there = bytes(self._oracle.image[volume_id][offset : offset + length])

@@ -154,7 +154,9 @@ class World:
         site.stack = None
         site.halted = error
         self.counts[f"halted-{type(error).__name__}"] += 1
-        if not any(device.faults or "rot" in site.machine.counts for device in site.machine.devices):
+        if not any(
+            device.faults or "rot" in site.machine.counts for device in site.machine.devices
+        ):
             raise BrokenPromise(f"{name}: halted without a fault: {error}") from error
 
     def _crashed(self, name: str) -> None:
@@ -422,7 +424,10 @@ def _shape(rng: random.Random) -> Shape:
         checkpoint_seconds=rng.choice((0.0, 0.5, 5.0)),
         publish_seconds=rng.choice((0.0, 0.5, 1.0)),
         policy=rng.choice(
-            (FixedInterval(seconds=0.5), AdaptiveInterval(inputs=("records",), min_seconds=0.1, max_seconds=5.0))
+            (
+                FixedInterval(seconds=0.5),
+                AdaptiveInterval(inputs=("records",), min_seconds=0.1, max_seconds=5.0),
+            )
         ),
     )
 
