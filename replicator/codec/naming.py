@@ -142,3 +142,8 @@ def volume_serial(group: str, volume: str) -> str:
 def volume_naa(group: str, volume: str) -> str:
     """Return the NAA designator of a volume: 32 hex digits, the same at every site."""
     return NAA_VENDOR + volume_serial(group, volume)
+
+
+def journal_serial(group: str, site: str) -> str:
+    """Return the unit serial number of a site's journal LUN: every journal has its own."""
+    return hashlib.sha256(f"towline-journal/{group}/{site}".encode()).hexdigest()[:25]
