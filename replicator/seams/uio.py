@@ -34,24 +34,20 @@ class UserBackstore:
     @classmethod
     def find(cls, name_suffix: str) -> UserBackstore:
         """Return the device whose UIO name ends so; DeviceUnusable names what there is."""
-        found = []
-        for entry in sorted(SYSFS_UIO.glob("uio*")):
-            name = _read_text(entry / "name")
-            if name.endswith(name_suffix):
-                return cls._at(name, entry)
-            found.append(name)
+        found = user_backstores()
+        for device in found:
+            if device.name.endswith(name_suffix):
+                return device
+        names = ", ".join(device.name for device in found)
         raise DeviceUnusable(
-            f"no TCMU device is called *{name_suffix}; found: {', '.join(found) or 'none'}; "
+            f"no TCMU device is called *{name_suffix}; found: {names or 'none'}; "
             "run 'replicatorctl target apply' first"
         )
 
-    @classmethod
-    def _at(cls, name: str, entry: Path) -> UserBackstore:
-        parts = name.split("/")
-        if len(parts) < 3 or parts[0] != "tcm-user":
-            raise DeviceUnusable(f"{entry}: expected a name tcm-user/HBA/NAME/..., got {name!r}")
-        configfs = CONFIGFS_CORE / f"user_{parts[1]}" / parts[2]
-        return cls(name, DEVICES / entry.name, entry, configfs)
+    @property
+    def backstore_name(self) -> str:
+        """Return the name that LIO knows it by."""
+        return self.configfs.name
 
     def hold(self) -> None:
         """Stop the kernel from handing commands out and give back those of a handler that died.
@@ -88,6 +84,18 @@ class UserBackstore:
         except (OSError, ValueError) as error:
             os.close(descriptor)
             raise DeviceUnusable(f"cannot map {self.uio} ({self.name}): {error}") from error
+
+
+def user_backstores() -> list[UserBackstore]:
+    """Return every TCMU device of this machine."""
+    found = []
+    for entry in sorted(SYSFS_UIO.glob("uio*")):
+        name = _read_text(entry / "name")
+        parts = name.split("/")
+        if len(parts) >= 3 and parts[0] == "tcm-user":
+            configfs = CONFIGFS_CORE / f"user_{parts[1]}" / parts[2]
+            found.append(UserBackstore(name, DEVICES / entry.name, entry, configfs))
+    return found
 
 
 class UioMapping:

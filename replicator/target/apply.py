@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from replicator.codec.target_tree import Key, Tree, Value
 from replicator.errors import TargetFailed
 from replicator.target.plan import Step, Verb, compute_plan
-from replicator.target.tree import Key, Tree, Value
 
 
 class TargetSeam(Protocol):

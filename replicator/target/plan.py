@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from replicator.target.tree import (
+from replicator.codec.target_tree import (
     CREATION_ORDER,
     SETTABLE,
     Key,
@@ -75,18 +75,20 @@ def compute_plan(wanted: Tree, current: Tree) -> list[Step]:
         for key in sorted(replaced, key=lambda key: -CREATION_ORDER[key[0]])
         if key[0] not in SETTABLE
     ]
-    return _before_removals(wanted, remains, removals) + removals + _additions(wanted, remains)
+    disabling = _disabling(wanted, current, removals)
+    remains.update((step.key, step.value) for step in disabling if step.key in remains)
+    return disabling + removals + _additions(wanted, remains)
 
 
-def _before_removals(wanted: Tree, remains: Tree, removals: list[Step]) -> list[Step]:
+def _disabling(wanted: Tree, current: Tree, removals: list[Step]) -> list[Step]:
     """Disable what is to be disabled before anything is taken away under its sessions."""
-    if not removals:
-        return []
+    gone = {step.key for step in removals}
     steps = []
-    for key, value in wanted.items():
-        if key[0] is Kind.ENABLED and not value and remains.get(key) is True:
+    for key, value in current.items():
+        if key[0] is not Kind.ENABLED or value is not True:
+            continue
+        if (Kind.TARGET, key[1]) in gone or (removals and wanted.get(key) is False):
             steps.append(Step(Verb.SET, key, False, True))
-            remains[key] = False
     return steps
 
 

@@ -12,9 +12,7 @@ from dataclasses import dataclass, field
 
 from replicator.codec import naming
 from replicator.codec.scsi.device import AluaState
-from replicator.codec.topology import Group, Site, Topology
-from replicator.errors import ConfigError
-from replicator.target.tree import (
+from replicator.codec.target_tree import (
     BlockBackstore,
     Credentials,
     Kind,
@@ -23,6 +21,8 @@ from replicator.target.tree import (
     UserBackstore,
     in_creation_order,
 )
+from replicator.codec.topology import Group, Site, Topology
+from replicator.errors import ConfigError
 
 HW_MAX_SECTORS = 2048
 DATA_AREA_MIB = 64

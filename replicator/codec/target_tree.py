@@ -81,7 +81,7 @@ class MappedLun:
 
 
 Value = str | int | bool | BlockBackstore | UserBackstore | Credentials | MappedLun
-Key = tuple[Kind, *tuple[str, ...]]
+Key = tuple[Kind, str, *tuple[str, ...]]
 Tree = dict[Key, Value]
 
 SETTABLE = frozenset(
