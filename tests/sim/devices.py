@@ -103,6 +103,7 @@ class SimDevice:
     """A disk with a volatile cache; see the module's text for what it may do."""
 
     alignment = SECTOR
+    kind = "volume"
 
     def __init__(
         self, machine: Machine, name: str, size_bytes: int, content: bytearray | None = None
@@ -320,6 +321,7 @@ class SimJournalDevice(SimDevice):
     """A journal volume (``JournalDevice``): 4 KiB alignment, as O_DIRECT asks for."""
 
     alignment = BLOCK
+    kind = "journal"
 
     def read(self, offset: int, length: int) -> bytes:
         """Return ``length`` bytes as the site itself sees them."""

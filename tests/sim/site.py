@@ -25,6 +25,7 @@ from tests.sim.devices import Machine, SimJournalDevice, SimVolumeDevice
 
 GROUP = "orders"
 UPSTREAM = {"a": None, "b": "a", "c": "b"}
+SITES = tuple(UPSTREAM)
 RING_AT = 48 * BLOCK
 """The simulator's rings follow the metadata at once; devices stay small."""
 

@@ -1,0 +1,18 @@
+"""Three sites from many seeds: promises 1 and 2 after every step, equal volumes at the end."""
+
+from __future__ import annotations
+
+from tests import tally
+from tests.sim.campaign import run_many
+
+ROWS = ("F1", "F2", "F3", "F4", "F24", "F30")
+"""Fault rows that every campaign must have exercised."""
+
+
+def test_three_sites_under_many_seeds_keep_their_promises() -> None:
+    seeds = tally.wanted("TOWLINE_SIM_SEEDS", 20)
+    counts = run_many("world", range(seeds))
+    tally.count("three-site seeds", counts["seeds"])
+    for row in (*ROWS, "kills", "recoveries", "held", "steps between reads"):
+        assert counts[row] > 0, f"{row} was not exercised"
+        tally.count(f"simulated {row}", counts[row])
