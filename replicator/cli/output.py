@@ -1,0 +1,35 @@
+"""Printing: plain tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+NOTHING = "-"
+
+
+def print_json(value: object) -> None:
+    """Print any value that msgspec encodes, indented."""
+    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows under their titles, each column as wide as its widest cell."""
+    lines = [list(titles), *[[cell or NOTHING for cell in row] for row in rows]]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(titles))]
+    for line in lines:
+        cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
+        print("  ".join(cells).rstrip())
+
+
+def print_note(text: str) -> None:
+    """Print a remark where it does not disturb what a program reads."""
+    print(f"replicatorctl: {text}", file=sys.stderr)
+
+
+def format_time(at_ns: int) -> str:
+    """Return a time of a site's clock as UTC text."""
+    return datetime.fromtimestamp(at_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
