@@ -127,9 +127,9 @@ def run_check(arguments: argparse.Namespace) -> int:
     with _opened(_device_path(arguments), writable=False) as device:
         survey = Survey(device)
         first = survey.first()
-        if first is None and survey.body.head.position > survey.body.reclaim:
-            start = Invalid(survey.body.reclaim, "V1", "no batch header up to the stated head")
-            raise survey.rotten(start)
+        latest = survey.latest_first()
+        if survey.body.head.position and (first is None or first.position > latest):
+            raise survey.rotten(Invalid(latest, "V1", "no batch begins at or before it"))
         batches = records = 0
         end = first or survey.body.head
         for verdict in _batches(survey, first):

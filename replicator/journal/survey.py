@@ -64,6 +64,21 @@ class Survey:
             at += len(content)
         return None
 
+    def latest_first(self) -> int:
+        """Return the position at or before which the first batch must begin.
+
+        The reclaim position lies inside a batch, so the next one begins up to a batch later; but
+        the log's start and the checkpoint are known to be ends of batches.
+        """
+        body = self.body
+        oldest = max(body.reclaim, body.head.position - self.ring.place.size)
+        if oldest <= 0:
+            return 0
+        beginning = oldest + body.batch_bound
+        if body.restored.position >= oldest:
+            beginning = min(beginning, body.restored.position)
+        return min(beginning, body.head.position)
+
     def batches(self, at: Point, limit: int) -> Iterator[Batch | Invalid]:
         """Yield the valid batches from ``at`` to ``limit``; an Invalid, if any, is the last.
 
