@@ -130,7 +130,9 @@ class Pull:
             limit = min(stated.position, at.position + left)
             run = self._batches(at, limit, left)
             if not run.batches:
-                if run.stop is not None and (run.stop.rule != LIMIT or limit == stated.position):
+                bad = run.stop is not None and (run.stop.rule != LIMIT or limit == stated.position)
+                if bad and not runs:  # what is good before it is stored first
+                    assert run.stop is not None
                     self._judge(at, run.stop)
                 return runs, True
             runs.append(run)

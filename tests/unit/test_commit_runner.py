@@ -1,0 +1,91 @@
+"""The commit loop with its threads: everything answered once, in order, or not at all."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from replicator.errors import JournalFailed
+from replicator.group.commit_runner import CommitRunner
+from replicator.model import HostWrite, WriteKind
+from tests.fakes.group_on_sim import Primary
+from tests.sim.devices import Fault
+
+DEADLINE = 20.0
+
+
+class Counted:
+    """An AnswerSink that lets a test wait for a number of answers."""
+
+    def __init__(self) -> None:
+        self.order: list[object] = []
+        self._changed = threading.Condition()
+
+    def answer(self, requests: Sequence[HostWrite]) -> None:
+        with self._changed:
+            self.order.extend(request.tag for request in requests)
+            self._changed.notify_all()
+
+    def wait_for(self, count: int) -> bool:
+        with self._changed:
+            return self._changed.wait_for(lambda: len(self.order) >= count, DEADLINE)
+
+
+def test_runner_many_submitters_every_request_is_answered_once_in_its_order() -> None:
+    primary = Primary(peers=())
+    runner = CommitRunner(primary.commit, list(primary.volumes.values()), lambda error: None)
+    sinks = [Counted() for _ in range(4)]
+    runner.start()
+
+    def submit(sink: Counted, base: int) -> None:
+        for index in range(0, 60, 3):
+            runner.submit(
+                [
+                    HostWrite(
+                        sink,
+                        1,
+                        WriteKind.WRITE,
+                        (base + index + step) * 512 % (128 << 10),
+                        512,
+                        [bytes([base % 255 + 1]) * 512],
+                        tag=index + step,
+                    )
+                    for step in range(3)
+                ]
+            )
+
+    threads = [
+        threading.Thread(target=submit, args=(sink, 60 * number))
+        for number, sink in enumerate(sinks)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE)
+    assert all(sink.wait_for(60) for sink in sinks)
+    runner.stop()
+    assert [sink.order for sink in sinks] == [list(range(60))] * 4
+    assert primary.journal.head.sequence == 240
+    assert primary.commit.applied == primary.journal.head
+
+
+def test_runner_journal_failure_halts_and_answers_nothing_more() -> None:
+    primary = Primary(peers=())
+    halted = threading.Event()
+    reasons: list[Exception] = []
+
+    def on_halt(error: Exception) -> None:
+        reasons.append(error)
+        halted.set()
+
+    primary.device.faults.append(Fault("flush"))
+    runner = CommitRunner(primary.commit, list(primary.volumes.values()), on_halt)
+    sink = Counted()
+    runner.start()
+    request = HostWrite(sink, 1, WriteKind.WRITE, 0, 512, [bytes(512)], tag=1)
+    runner.submit([request])
+    assert halted.wait(DEADLINE)
+    runner.submit([request])
+    runner.stop()
+    assert sink.order == []
+    assert isinstance(reasons[0], JournalFailed)
