@@ -85,7 +85,7 @@ def _check_peers(status: GroupStatus) -> Iterator[Check]:
         if site.site == status.site:
             continue
         name = f"peer {site.site}"
-        if site.view != "none":
+        if site.view != "none" and site.state != "unreachable":
             marked = "; ".join(f"{mark}: {reason}" for mark, reason in sorted(site.marks.items()))
             verdict = Verdict.WARNING if marked else Verdict.OK
             yield Check(name, verdict, marked or "its page can be read")

@@ -23,8 +23,8 @@ from replicator.errors import DeviceUnusable, UsageError
 from replicator.journal.format import NewJournal, format_journal
 from replicator.journal.layout import ring_place
 from replicator.journal.survey import Survey
+from replicator.seams.boot import boot_id
 from replicator.seams.filedevice import DirectDevice, preallocate
-from replicator.seams.machine import read_boot_id
 from replicator.units import format_size
 
 _DUMP_LIMIT = 50
@@ -75,7 +75,7 @@ def run_format(arguments: argparse.Namespace) -> int:
             device,
             _new_journal(node),
             os.urandom,
-            read_boot_id(),
+            boot_id(),
             overwrite=arguments.overwrite is not None,
         )
     if wants_json(arguments):
