@@ -57,7 +57,16 @@ def group_status(runtime: SiteRuntime, front_end: str, started_at: float) -> Gro
 
 def pull_history(runtime: SiteRuntime) -> PullHistory:
     """Return the last pulls, oldest first."""
-    pulls = tuple(
+    return PullHistory(
+        group=runtime.group.name,
+        site=runtime.part.name,
+        pulls=_pulls(runtime),
+        limit=KEPT_PULLS,
+    )
+
+
+def _pulls(runtime: SiteRuntime) -> tuple[PullStatus, ...]:
+    return tuple(
         PullStatus(
             source=report.source,
             at_ns=at_ns,
@@ -67,9 +76,6 @@ def pull_history(runtime: SiteRuntime) -> PullHistory:
             reason=report.decision.reason,
         )
         for at_ns, report in list(runtime.pulls)
-    )
-    return PullHistory(
-        group=runtime.group.name, site=runtime.part.name, pulls=pulls, limit=KEPT_PULLS
     )
 
 
@@ -89,6 +95,7 @@ def _own_status(runtime: SiteRuntime, head: Point | None) -> SiteStatus:
     body = journal.body
     role: Literal["primary", "secondary"] = "primary" if runtime.primary else "secondary"
     own = journal.head
+    pulls = _pulls(runtime)  # an idle site's page is not written again, so it is older
     reason = runtime.reason or "; ".join(
         f"{name}: {why}" for name, why in sorted(runtime.faults.items())
     )
@@ -107,7 +114,7 @@ def _own_status(runtime: SiteRuntime, head: Point | None) -> SiteStatus:
         restore_lag=lag_between(head, journal.restored) if head else None,
         ring_bytes=body.ring_size,
         used_bytes=int(journal.used_fraction * body.ring_size),
-        pull=pull_status(body.pull),
+        pull=pulls[-1] if pulls else pull_status(body.pull),
         marks=dict(body.marks),
     )
 
