@@ -1,0 +1,172 @@
+"""Three sites under one folder: topology, files, journals, processes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from replicator.codec import naming
+from replicator.codec.topology import Topology
+from replicator.embedded.daemon import EmbeddedSite
+from replicator.errors import DaemonUnreachable, NotBlank
+from replicator.group.devices import catalog_volumes
+from replicator.journal.format import NewJournal, format_journal
+from replicator.journal.layout import ring_place
+from replicator.seams.boot import boot_id
+from replicator.seams.filedevice import DirectDevice, preallocate
+from replicator.seams.nodefiles import read_topology
+from replicator.status import GroupStatus, PositionStatus
+
+GROUP = "orders"
+SITES = ("a", "b", "c")
+_UPSTREAM = {"b": "a", "c": "b"}
+_POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class LabPlan:
+    """What the lab is made of; sizes and intervals as the topology file writes them."""
+
+    volumes: Mapping[str, str] = field(default_factory=lambda: {"files": "96MiB", "db": "64MiB"})
+    journal: str = "128MiB"
+    interval: Mapping[str, object] = field(default_factory=lambda: {"fixed": "100ms"})
+
+
+class EmbeddedLab:
+    """The lab in ``folder``. ``make`` creates it; ``start`` and ``stop`` run all of it."""
+
+    def __init__(self, folder: Path, plan: LabPlan | None = None) -> None:
+        self.folder = folder.absolute()
+        self.plan = plan or LabPlan()
+        self.topology_path = self.folder / "topology.yml"
+        self.sites: dict[str, EmbeddedSite] = {}
+
+    def make(self) -> None:
+        """Write the topology, preallocate every file, format the journals.
+
+        Raises NotBlank if the folder holds something else than an earlier lab, DeviceUnusable if
+        there is no room.
+        """
+        self._clear()
+        for name in SITES:
+            (self.folder / name).mkdir(parents=True)
+        self.topology_path.write_text(yaml.safe_dump(self._topology(), sort_keys=False))
+        topology = read_topology(self.topology_path)
+        for name in SITES:
+            self.make_files(topology, name)
+            self.sites[name] = EmbeddedSite(self.topology_path, topology, GROUP, name)
+
+    def _clear(self) -> None:
+        """Remove an earlier lab, and nothing else."""
+        if not self.folder.exists():
+            return
+        if any(self.folder.iterdir()) and not self.topology_path.exists():
+            raise NotBlank(f"{self.folder}: holds something that is no lab; name another folder")
+        shutil.rmtree(self.folder)
+
+    def _topology(self) -> dict[str, object]:
+        sites: dict[str, object] = {"a": {"primary": True}}
+        for name, upstream in _UPSTREAM.items():
+            interval = dict(self.plan.interval)
+            sites[name] = {"upstream": upstream, "link": "pull", "interval": interval}
+        group = {
+            "volumes": dict(self.plan.volumes),
+            "journal": {"size": self.plan.journal, "when_full": "hold"},
+            "sites": sites,
+        }
+        places = {
+            name: {"address": f"198.51.100.{11 + at}", "devices": f"directory:{name}"}
+            for at, name in enumerate(SITES)
+        }
+        return {"groups": {GROUP: group}, "sites": places}
+
+    @staticmethod
+    def make_files(topology: Topology, name: str) -> None:
+        """Preallocate one site's files and format its journal."""
+        site, group = topology.site(name), topology.group(GROUP)
+        part = group.site(name)
+        for volume in group.volumes:
+            path = Path(naming.volume_path(site, GROUP, volume.name))
+            preallocate(path, volume.size_bytes)
+        journal = Path(naming.journal_path(site, GROUP))
+        preallocate(journal, group.journal.size_bytes)
+        new = NewJournal(
+            group=GROUP,
+            site=name,
+            upstream=part.upstream,
+            smallest_ring=ring_place(group.journal.size_bytes).size,
+            volumes=catalog_volumes(group) if part.primary else (),
+        )
+        device = DirectDevice(journal, writable=True, lock=True)
+        try:
+            format_journal(device, new, os.urandom, boot_id())
+        finally:
+            device.close()
+
+    @property
+    def primary(self) -> EmbeddedSite:
+        """The site that clients write at."""
+        return self.sites["a"]
+
+    def start(self) -> None:
+        """Start every site's daemon and wait until each is ready."""
+        for site in self.sites.values():
+            site.start()
+
+    def stop(self) -> None:
+        """End every daemon, the downstream ones last."""
+        for site in self.sites.values():
+            site.stop()
+
+    def kill_all(self) -> None:
+        """End every daemon at once (for the way out of a failure)."""
+        for site in self.sites.values():
+            if site.running:
+                site.kill()
+
+    def wait_converged(
+        self, timeout: float = 60.0, watch: Callable[[], object] = lambda: None
+    ) -> PositionStatus:
+        """Wait until b and c have restored, durably, all that a holds; return that point.
+
+        Clients must have ended. Raises DaemonUnreachable with what was missing in the end.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            points = {name: _own_points(site.status()) for name, site in self.sites.items()}
+            head = points["a"][0]
+            if all(restored == head for _, restored in points.values()):
+                return head
+            if time.monotonic() > deadline:
+                said = {n: (r.position, d.position) for n, (r, d) in points.items()}
+                raise DaemonUnreachable(
+                    f"not converged within {timeout:g} s: (received, restored) at each site: {said}"
+                )
+            watch()
+            time.sleep(_POLL_SECONDS)
+
+    def digests(self) -> dict[str, dict[str, str]]:
+        """Return SHA-256 of every site's volumes, by volume and site."""
+        return {
+            volume: {name: file_digest(s.volume_path(volume)) for name, s in self.sites.items()}
+            for volume in self.plan.volumes
+        }
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _own_points(status: GroupStatus) -> tuple[PositionStatus, PositionStatus]:
+    own = status.own
+    nothing = PositionStatus(position=0, digest="", sequence=0, time_ns=0)
+    return own.received or nothing, own.restored or nothing
