@@ -54,9 +54,9 @@ class UserBackstore:
 
         Initiators send again what was given back (it is answered BUSY), so an unanswered write
         of before may take effect 0, 1 or 2 times; nothing that was answered is touched. Call it
-        before the journal is recovered.
+        before the journal is recovered. (That commands never time out meanwhile is set with the
+        target, before it is exported: the kernel refuses it later.)
         """
-        _write_text(self.configfs / "attrib" / "cmd_time_out", "0")
         _write_text(self.configfs / "action" / "block_dev", "1")
         _write_text(self.configfs / "action" / "reset_ring", "1")
 

@@ -44,7 +44,7 @@ class Step:
         """Return the step for people, one line without secrets."""
         sign = {Verb.REMOVE: "-", Verb.CREATE: "+", Verb.SET: "~"}[self.verb]
         what = f"{sign} {describe(self.key)}"
-        if self.verb is Verb.REMOVE:
+        if self.verb is Verb.REMOVE or (self.verb is Verb.CREATE and self.value is True):
             return what
         if self.before is None or str(self.before) == str(self.value):
             return f"{what}: {self.value}"
