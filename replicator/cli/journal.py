@@ -194,7 +194,7 @@ def _device_path(arguments: argparse.Namespace) -> str:
 def _make_file(path: str, size_bytes: int) -> None:
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        preallocate(Path(path), size_bytes)
+        preallocate(Path(path), size_bytes, written=True)
     except OSError as error:
         raise DeviceUnusable(f"{path}: cannot be made: {error.strerror}") from error
 

@@ -24,10 +24,10 @@ from replicator.codec.batch import (
     build_batch,
     header_length,
 )
-from replicator.codec.records import RecordKind
+from replicator.codec.records import ROW, RecordKind
 from replicator.errors import DeviceFailed
 from replicator.journal.journal import Journal
-from replicator.model import HostFailure, HostWrite, WriteKind
+from replicator.model import BLOCK, HostFailure, HostWrite, WriteKind
 from replicator.movers.log_clock import LogClock
 from replicator.seams.volume import DataVolume
 
@@ -146,19 +146,20 @@ class Commit:
         """
         payload = 0
         count = 0
+        room = self._bound - batch_length(0, 0) - BLOCK  # rounding of table and payload
         for request in self._queue:
-            if count and request.kind is WriteKind.COMPARE_AND_WRITE:
+            kind = request.kind
+            if count and kind is WriteKind.COMPARE_AND_WRITE:
                 break
-            more = 0 if request.kind is WriteKind.ZERO else request.length
-            if batch_length(count + 1, payload + more) > self._bound:
-                assert count, f"a request of {request.length} bytes fits into no batch"
+            more = payload if kind is WriteKind.ZERO else payload + request.length
+            if (count and more + count * ROW.size > room) or count == MAX_RECORDS:
                 break
-            payload += more
+            payload = more
             count += 1
-            if count == MAX_RECORDS:
-                break
         self._count = count
-        return batch_length(count, payload)
+        length = batch_length(count, payload)
+        assert length <= self._bound, f"a request of {payload} bytes fits into no batch"
+        return length
 
     def _compare(self, request: HostWrite) -> None:
         """Compare the volume with what the host expects (SBC-4 5.3); sets the failure."""

@@ -107,6 +107,10 @@ class _OpenFile:
 
     def _transfer_all(self, call: object, offset: int, buffers: Sequence[Buffer], what: str) -> int:
         """Run preadv or pwritev until every buffer is done; short transfers go on."""
+        if len(buffers) == 1:
+            count = call(self._fd, buffers, offset)  # type: ignore[operator]
+            if count == len(buffers[0]):
+                return offset + int(count)
         views = [memoryview(buffer).cast("B") for buffer in buffers]
         while views:
             count = call(self._fd, views[:_IOV_MAX], offset)  # type: ignore[operator]
@@ -256,9 +260,11 @@ class CachedDevice(_OpenFile):
             raise self._fail("flush", error) from error
 
 
-def preallocate(path: Path, size_bytes: int) -> None:
+def preallocate(path: Path, size_bytes: int, *, written: bool = False) -> None:
     """Create ``path`` with all its blocks allocated, so a full file system cannot stop it later.
 
+    ``written`` writes the zeros, for a journal: a flush after the first write of a block that was
+    only allocated also waits for the file system's own journal.
     Does nothing if it exists with this size; raises DeviceUnusable if it exists with another one
     or there is no room (the file is removed again).
     """
@@ -271,6 +277,8 @@ def preallocate(path: Path, size_bytes: int) -> None:
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         os.posix_fallocate(fd, 0, size_bytes)
+        for start in range(0, size_bytes if written else 0, len(_ZERO_CHUNK)):
+            os.pwrite(fd, _ZERO_CHUNK[: size_bytes - start], start)
         os.fsync(fd)
     except OSError as error:
         path.unlink()
