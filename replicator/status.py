@@ -18,6 +18,10 @@ from replicator.codec.page import OwnerBody, PullNote
 SCHEMA = 1
 """Version of the JSON: fields are added under the same number, a changed meaning raises it."""
 
+SILENT_SECONDS = 10.0
+SILENT_INTERVALS = 3
+"""A lagging site without a new page for longer than both allow is called silent."""
+
 View = Literal["daemon", "page", "none"]
 """How this node knows: the running daemon's memory, a page on a journal, or not at all."""
 
@@ -208,6 +212,17 @@ def site_from_page(
         pull=pull_status(body.pull),
         marks=dict(body.marks),
     )
+
+
+def is_silent(site: SiteStatus) -> bool:
+    """Say whether a peer that lags has published no page for longer than its interval allows.
+
+    A site that has all there is has nothing to publish, so silence alone proves nothing.
+    """
+    if site.unchanged_seconds is None or site.lag is None or not site.lag.bytes:
+        return False
+    interval = site.pull.interval_seconds if site.pull else 0.0
+    return site.unchanged_seconds > max(SILENT_SECONDS, SILENT_INTERVALS * interval)
 
 
 def unseen_site(site: str, reason: str) -> SiteStatus:

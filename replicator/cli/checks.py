@@ -8,7 +8,8 @@ from enum import IntEnum
 
 import msgspec
 
-from replicator.status import GroupStatus, Lag, SiteStatus
+from replicator.cli.output import format_lag
+from replicator.status import GroupStatus, Lag, SiteStatus, is_silent
 from replicator.units import format_duration, format_size
 
 JOURNAL_WARNING = 0.8
@@ -85,6 +86,10 @@ def _check_peers(status: GroupStatus) -> Iterator[Check]:
         if site.site == status.site:
             continue
         name = f"peer {site.site}"
+        if is_silent(site):
+            text = f"no new page for {format_duration(site.unchanged_seconds or 0.0)}, and it lags"
+            yield Check(name, Verdict.WARNING, text, "look at replicatorctl check at that site")
+            continue
         if site.view != "none" and site.state != "unreachable":
             marked = "; ".join(f"{mark}: {reason}" for mark, reason in sorted(site.marks.items()))
             verdict = Verdict.WARNING if marked else Verdict.OK
@@ -109,7 +114,7 @@ def _check_lag(name: str, lag: Lag | None, bounds: Bounds) -> Check:
     if lag is None:
         text = "unknown: no page of the primary can be read"
         return Check(name, Verdict.WARNING, text, "look at the link to the primary")
-    text = f"{lag.records} records, {format_size(lag.bytes)}, {format_duration(lag.seconds)}"
+    text = format_lag(lag)
     if lag.seconds >= bounds.failed_seconds:
         return Check(name, Verdict.FAILED, text, "look at replicatorctl pulls at that site")
     if lag.seconds >= bounds.warning_seconds:

@@ -8,6 +8,9 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from replicator.status import Lag
+from replicator.units import format_duration, format_size
+
 NOTHING = "-"
 
 
@@ -23,6 +26,19 @@ def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for line in lines:
         cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
         print("  ".join(cells).rstrip())
+
+
+def format_count(number: int, noun: str) -> str:
+    """Return ``1 record``, ``2 records``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def format_lag(lag: Lag) -> str:
+    """Return a lag in records, bytes and time; ``none`` if there is none."""
+    if not lag.bytes:
+        return "none"
+    records = format_count(lag.records, "record")
+    return f"{records}, {format_size(lag.bytes)}, {format_duration(lag.seconds)}"
 
 
 def print_note(text: str) -> None:

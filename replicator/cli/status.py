@@ -6,11 +6,11 @@ import argparse
 
 from replicator.cli.node import Node, add_group_flag, add_topology_flags, find_node, wants_json
 from replicator.cli.offline import read_group_status
-from replicator.cli.output import format_time, print_json, print_table
+from replicator.cli.output import format_count, format_lag, format_time, print_json, print_table
 from replicator.daemon.control import ask
 from replicator.errors import DaemonUnreachable
-from replicator.status import GroupStatus, Lag, PullStatus, SiteStatus
-from replicator.units import format_duration, format_size
+from replicator.status import GroupStatus, PullStatus, SiteStatus, is_silent
+from replicator.units import format_duration
 
 _TITLES = (
     "SITE",
@@ -71,27 +71,19 @@ def _row(site: SiteStatus, status: GroupStatus) -> list[str]:
         site.role,
         site.state,
         f"{position.position}:{position.digest[:8]}" if position else "",
-        "" if site.role == "primary" else _lag(site.lag),
-        _lag(site.restore_lag),
+        "" if site.role == "primary" or site.lag is None else format_lag(site.lag),
+        format_lag(site.restore_lag) if site.restore_lag else "",
         f"{100 * site.used_bytes / site.ring_bytes:.0f} %" if site.ring_bytes else "",
         _pull(site.pull, status.at_ns),
         _interval(site.pull),
     ]
 
 
-def _lag(lag: Lag | None) -> str:
-    if lag is None:
-        return ""
-    if not lag.bytes:
-        return "none"
-    return f"{lag.records} records, {format_size(lag.bytes)}, {format_duration(lag.seconds)}"
-
-
 def _pull(pull: PullStatus | None, now_ns: int) -> str:
     if pull is None:
         return ""
     ago = max(0.0, (now_ns - pull.at_ns) / 1e9)
-    return f"{format_duration(ago)} ago, {pull.records} records"
+    return f"{format_duration(ago)} ago, {format_count(pull.records, 'record')}"
 
 
 def _interval(pull: PullStatus | None) -> str:
@@ -100,6 +92,10 @@ def _interval(pull: PullStatus | None) -> str:
 
 def _remarks(status: GroupStatus) -> list[str]:
     remarks = [f"{site.site}: {site.state}: {site.reason}" for site in status.sites if site.reason]
+    for site in status.sites:
+        if is_silent(site) and site.unchanged_seconds is not None:
+            quiet = format_duration(site.unchanged_seconds)
+            remarks.append(f"{site.site}: silent: no new page for {quiet}, though it lags")
     for volume in status.volumes:
         if volume.state == "failed":
             remarks.append(f"volume {volume.name}: failed: {volume.reason}")

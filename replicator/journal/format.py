@@ -63,7 +63,7 @@ def format_journal(
     if stain is not None:
         raise NotBlank(
             f"{device.name}: not blank (bytes at offset {stain}); look at it with "
-            "replicatorctl journal info, and overwrite it only by naming it"
+            f"replicatorctl journal info; only --overwrite {device.name} formats it all the same"
         )
     place = new.place or ring_place(device.size_bytes)
     if new.place is None and place.size < MIN_RING:

@@ -238,3 +238,14 @@ def test_used_bytes_counts_a_site_never_seen_from_the_start() -> None:
     assert used_bytes(body, ["b"]) == 10_000
     assert used_bytes(body, []) == 5_000
     assert used_bytes(body, ["b", "c"]) == 50_000
+
+
+def test_check_peer_that_lags_and_publishes_nothing_is_silent() -> None:
+    status = _status()
+    lag = Lag(records=1, bytes=4096, seconds=1.0)
+    a = msgspec.structs.replace(status.sites[0], lag=lag, unchanged_seconds=11.0)
+    silent = msgspec.structs.replace(status, sites=(a, status.sites[1]))
+    assert _verdicts(silent)["peer a"] == Verdict.WARNING
+    idle = msgspec.structs.replace(a, lag=NONE)
+    quiet = msgspec.structs.replace(status, sites=(idle, status.sites[1]))
+    assert _verdicts(quiet)["peer a"] == Verdict.OK
