@@ -20,7 +20,7 @@ from replicator.codec.history import Catalog, decode_catalog, encode_catalog
 from replicator.codec.page import CatalogRef, OwnerBody, Page, PeerNote, PullNote
 from replicator.errors import DeviceFailed, JournalFailed, JournalRotten, NotAJournal, WrongJournal
 from replicator.journal.layout import CATALOG_SLOT_BYTES, CATALOG_SLOTS_AT, RingPlace
-from replicator.journal.pages import next_page, read_statement, write_page
+from replicator.journal.pages import Statement, next_page, read_statement, write_page
 from replicator.journal.reclaim import plan_reclaim
 from replicator.journal.ring import Ring
 from replicator.model import BLOCK
@@ -45,17 +45,19 @@ class Journal:
         self,
         device: JournalDevice,
         owner: Owner,
-        newer: Page,
-        older: Page,
+        statement: Statement,
         catalog: Catalog | None,
     ) -> None:
+        newer = statement.newer
         self.device = device
         self.owner = owner
         self.ring = Ring(device, RingPlace(newer.body.ring_offset, newer.body.ring_size))
         self.head: Point = newer.body.head
         self.peers: dict[str, PeerNote] = dict(newer.body.peers)
         self._newer = newer
-        self._older = older
+        self._older = statement.older
+        self.damaged_copy = statement.damaged
+        """Why one copy of the page was not valid when it was opened, or None."""
         self._catalog = catalog
         self._lock = threading.Lock()
 
@@ -84,7 +86,7 @@ class Journal:
                 f"{device.name}: the ring ends at {body.ring_offset + body.ring_size}, the device "
                 f"at {device.size_bytes}; the device was replaced or shrunk"
             )
-        return cls(device, owner, newer, older, read_catalog(device, newer))
+        return cls(device, owner, statement, read_catalog(device, newer))
 
     @property
     def page(self) -> Page:
@@ -115,6 +117,18 @@ class Journal:
     def restored(self) -> Point:
         """The durable checkpoint: where redo starts."""
         return self._newer.body.restored
+
+    @property
+    def restorable(self) -> int:
+        """Position up to which records may be applied to the data volumes.
+
+        A secondary's limit is its own durable statement, not the head in memory: what was applied
+        above it would be there after a power loss that the statement did not survive, and the
+        volumes would equal no point of the log. A primary's recovery finds its tail by itself.
+        """
+        if self.body.role == "primary":
+            return self.head.position
+        return self.body.head.position
 
     @property
     def reclaim(self) -> int:
@@ -202,7 +216,8 @@ class Journal:
         and is not durable yet. Nothing may act on it, nor may its successor overwrite the copy
         that is durable, before it is.
         """
-        write_page(self.device, self._newer)
+        with _own_device():
+            write_page(self.device, self._newer)
 
     def attach(self, group_id: bytes, catalog: Catalog) -> None:
         """Adopt the group at first contact with the source: durable on return.

@@ -3,7 +3,9 @@
 The decision table is in docs/formats/journal.md, section "Recovery". In short: at a secondary
 the head is what its own page states, and anything invalid below it is rot (model m1). At a
 primary the head is the end of the valid tail, which is written again durably; a tail that ends
-below the page's head, or a valid later batch of the current epoch, is rot.
+below the page's head, or a valid later batch of the current epoch, is rot. A secondary that finds
+one copy of its page damaged goes to the end of its valid tail, too: the copy may have been the
+newer one, and its volumes may hold what it stated.
 """
 
 from __future__ import annotations
@@ -40,17 +42,21 @@ def recover(journal: Journal) -> Recovered:
         return Recovered(journal.restored, journal.head, 0, "not attached yet")
     primary = journal.body.role == "primary"
     stated = journal.body.head
-    found, batches, stop = _scan(journal, None if primary else stated.position)
+    whole_tail = primary or journal.damaged_copy is not None
+    found, batches, stop = _scan(journal, None if whole_tail else stated.position)
     if found.position < stated.position:
         raise _rotten(journal, found, stop, f"the page states {stated.position} as durable")
     if primary:
         later = find_later_batch(journal, found.position)
         if later is not None:
             raise _rotten(journal, found, stop, f"a later batch stands at position {later}")
-        _write_again(journal, stated, found)
-    elif found.pair != stated.pair:
+    elif found.position == stated.position and found.pair != stated.pair:
         raise _rotten(journal, found, stop, f"the page states the pair {stated.pair}")
+    if whole_tail:
+        _write_again(journal, stated, found)
     journal.head = found
+    if found.position > stated.position and not primary:
+        journal.publish()
     return Recovered(journal.restored, found, batches, str(stop) if stop else "the stated head")
 
 

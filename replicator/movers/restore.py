@@ -42,18 +42,18 @@ class Restore:
 
     @property
     def behind_bytes(self) -> int:
-        """Bytes of the log that are in the ring and not applied."""
-        return self._journal.head.position - self.applied.position
+        """Bytes of the log that may be applied and are not."""
+        return self._journal.restorable - self.applied.position
 
     def step(self, now: float) -> bool:
         """Apply one window; False if there was nothing to do.
 
-        Takes nothing above the head, which is durable in this ring. Raises JournalRotten (halt,
+        Takes nothing above what the own page durably states (Journal.restorable). Raises JournalRotten (halt,
         nothing of the bad batch was applied), DeviceFailed (the volume is failed from then on),
         Refused (a record that does not fit this group's volumes).
         """
         del now
-        limit = self._journal.head.position
+        limit = self._journal.restorable
         if self.applied.position >= limit:
             return False
         catalog = self._journal.catalog

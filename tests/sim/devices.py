@@ -38,16 +38,20 @@ class SimulatedCrash(BaseException):
 class Fault:
     """One thing that goes wrong on a device.
 
-    ``operation`` is write (zero counts as one), flush or read; ``effect`` is error, lost,
-    misdirected (write), stale or flipped (read). It strikes after ``skip`` good operations, once
-    or (``forever``) each time from then on.
+    ``operation`` is write (zero counts as one), flush, read, or remote-read (by another machine);
+    ``effect`` is error, lost, misdirected (write), stale or flipped (reads). It strikes after
+    ``skip`` good operations, once or (``forever``) each time from then on.
     """
 
     operation: str
     effect: str = "error"
     skip: int = 0
     forever: bool = False
+    lowest: int = 0
+    """Only what begins at this device offset or beyond is struck."""
     struck: int = 0
+    before: bytes = b""
+    """For a stale read: the whole device as it was at an earlier moment."""
 
 
 class Machine:
@@ -66,7 +70,7 @@ class Machine:
         self.crash_at: int | None = None
         self.crash_phase = "after"
         self.crashed = False
-        self.observer: Observer | None = None
+        self.observers: list[Observer] = []
         self.counts: Counter[str] = Counter()
 
     def lose_power(self, survival: str | None = None) -> None:
@@ -125,9 +129,9 @@ class SimDevice:
 
     # -- what a failed or crashed machine does ------------------------------------------------
 
-    def _strike(self, operation: str) -> Fault | None:
+    def _strike(self, operation: str, offset: int = 1 << 62) -> Fault | None:
         for fault in self.faults:
-            if fault.operation != operation:
+            if fault.operation != operation or offset < fault.lowest:
                 continue
             if fault.skip:
                 fault.skip -= 1
@@ -160,8 +164,8 @@ class SimDevice:
     def _end(self, phase: str | None, operation: str) -> None:
         if phase is not None:
             self._stop()
-        if self.machine.observer is not None:
-            self.machine.observer(self, operation)
+        for observer in self.machine.observers:
+            observer(self, operation)
 
     # -- changing operations ------------------------------------------------------------------
 
@@ -170,7 +174,7 @@ class SimDevice:
         assert offset % self.alignment == 0 and length % self.alignment == 0, (offset, length)
         assert offset >= 0 and offset + length <= self.size_bytes, (self.name, offset, length)
         phase = self._begin()
-        fault = self._strike("write") if self.faults else None
+        fault = self._strike("write", offset) if self.faults else None
         if phase == "middle" or (fault is not None and fault.effect == "error"):
             self._put_some(offset, content)
             if phase == "middle":
@@ -272,25 +276,26 @@ class SimDevice:
             raise SimulatedCrash(self.machine.name)
         assert not self.closed, f"{self.name} is used after close"
         found = bytes(self.content[offset : offset + length])
-        fault = self._strike("read") if self.faults else None
-        if fault is None:
-            return found
-        if fault.effect == "error":
-            raise DeviceFailed(f"{self.name}: read of {length} bytes at {offset} failed")
-        return self._spoil(offset, found, fault.effect)
+        fault = self._strike("read", offset) if self.faults else None
+        return found if fault is None else self._spoil(offset, found, fault)
 
-    def _spoil(self, offset: int, found: bytes, effect: str) -> bytes:
+    def _spoil(self, offset: int, found: bytes, fault: Fault) -> bytes:
+        if fault.effect == "error":
+            who = "peer:" if fault.operation == "remote-read" else ""
+            raise DeviceFailed(f"{who}{self.name}: read of {len(found)} bytes at {offset} failed")
+        if fault.effect == "stale":
+            return fault.before[offset : offset + len(found)]
+        assert fault.effect == "flipped", fault
         spoiled = bytearray(found)
-        if effect == "flipped":
-            spoiled[self.machine.rng.randrange(len(spoiled))] ^= 1 << self.machine.rng.randrange(8)
-            return bytes(spoiled)
-        assert effect == "stale", effect
-        older = self.surviving(self.machine.rng, "none")
-        return bytes(older[offset : offset + len(found)])
+        spoiled[self.machine.rng.randrange(len(spoiled))] ^= 1 << self.machine.rng.randrange(8)
+        return bytes(spoiled)
 
     def seen_from_afar(self, offset: int, length: int) -> bytes:
         """Return what another machine reads: the write in flight may be torn, once."""
         found = bytes(self.content[offset : offset + length])
+        fault = self._strike("remote-read", offset) if self.faults else None
+        if fault is not None:
+            return self._spoil(offset, found, fault)
         if not self.racing or not self._cache:
             return found
         start, before, _ = self._cache[-1]

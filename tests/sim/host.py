@@ -71,7 +71,8 @@ class Host:
         assert isinstance(asked, Asked)
         end = request.offset + request.length
         there = bytes(self._oracle.image[request.volume_id][request.offset : end])
-        if request.kind is WriteKind.COMPARE_AND_WRITE:
+        failed = request.failure is HostFailure.MEDIUM_ERROR
+        if request.kind is WriteKind.COMPARE_AND_WRITE and not failed:
             refused = request.failure is HostFailure.MISCOMPARE
             if refused != (there != request.expected):
                 raise BrokenPromise(

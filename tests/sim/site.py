@@ -139,6 +139,8 @@ class Stack:
         while self.restore.step(clock.monotonic()):
             pass
         self.peers = {site: parts.peer(site, views[site], self.journal) for site in others}
+        if self.journal.body.role == "primary":
+            self.journal.publish(marks={})  # as group/site.py does before it serves
         self.commit: Commit | None = None
         self.pull: Pull | None = None
         upstream = UPSTREAM[name]

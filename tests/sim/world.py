@@ -15,9 +15,9 @@ from collections.abc import Callable
 from replicator.codec.batch import Point
 from replicator.codec.history import VolumeEntry
 from replicator.codec.topology import AdaptiveInterval, FixedInterval
-from replicator.errors import DeviceFailed, PeerRefused, TowlineError
+from replicator.errors import DeviceFailed, TowlineError
 from replicator.model import HostFailure, HostWrite, WriteKind
-from tests.sim.devices import Machine, PeerView, SimulatedCrash
+from tests.sim.devices import Machine, PeerView, SimDevice, SimulatedCrash
 from tests.sim.host import Host
 from tests.sim.oracle import BrokenPromise, Oracle
 from tests.sim.site import JOURNAL, REAL, SITES, Parts, Shape, SimClock, Stack, make_machine
@@ -41,6 +41,8 @@ class Site:
         """The furthest head that it has durably published."""
         self.restored = 0
         self.busy = False
+        self.doing = ""
+        """The action that is under way, by name: what other threads may do in its middle."""
 
 
 class World:
@@ -68,7 +70,11 @@ class World:
             for name in SITES
         }
         self.interleave = True
+        self.expected: tuple[type[TowlineError], ...] = ()
+        """Errors that an injected fault may stop a site with; any other is a failure."""
         self._depth = 0
+        for site in self.sites.values():
+            site.machine.observers.append(self._between_operations)
         for name in SITES:
             self.start(name)
 
@@ -129,41 +135,37 @@ class World:
         site = self.sites[name]
         site.busy = True
         try:
-            self.tolerate_unattached(action)
+            action()
         except SimulatedCrash as crash:
             if crash.args[0].split()[0] != name:
                 raise
             self._crashed(name)
             return False
-        except DeviceFailed as error:
-            if not str(error).startswith("peer:"):
-                self.halt(name, error)
-                return False
         except TowlineError as error:
-            self.halt(name, error)
-            return False
+            return self._failed(name, error)
         finally:
             site.busy = False
         return True
 
-    def tolerate_unattached(self, action: Callable[[], object]) -> None:
-        """Run ``action``; only a source that has not met its own source yet may refuse it."""
-        try:
-            action()
-        except PeerRefused as error:
-            if "has not met its own source" not in str(error):
-                raise BrokenPromise(f"unexpected: {error}") from error
-
-    def halt(self, name: str, error: TowlineError) -> None:
-        """Note that a site's process has stopped with ``error``; without a fault it may not."""
+    def _failed(self, name: str, error: TowlineError) -> bool:
+        """Judge an error as the site's runtime does: a peer's is tried again, an own one halts."""
+        if str(error).startswith("peer:"):
+            if not self.expects_of_peer(error):
+                raise BrokenPromise(f"{name}: unexpected: {error}") from error
+            self.counts[f"peer {type(error).__name__}"] += 1
+            return True
         site = self.sites[name]
         site.stack = None
         site.halted = error
-        self.counts[f"halted-{type(error).__name__}"] += 1
-        if not any(
-            device.faults or "rot" in site.machine.counts for device in site.machine.devices
-        ):
-            raise BrokenPromise(f"{name}: halted without a fault: {error}") from error
+        self.counts[f"halted {type(error).__name__}"] += 1
+        if not isinstance(error, self.expected):
+            raise BrokenPromise(f"{name}: halted: {error}") from error
+        return False
+
+    def expects_of_peer(self, error: TowlineError) -> bool:
+        """Whether reading a peer may fail like this: no link, not attached, an injected fault."""
+        unattached = "has not met its own source" in str(error)
+        return unattached or isinstance(error, (DeviceFailed, *self.expected))
 
     def _crashed(self, name: str) -> None:
         site = self.sites[name]
@@ -212,7 +214,9 @@ class World:
             return
         actions = _PRIMARY if name == "a" else _SECONDARY
         action = self.rng.choice(actions)
+        site.doing = action.__name__
         self.act(name, lambda: action(self, site.stack))
+        site.doing = ""
         self._note_published(name)
 
     def _note_published(self, name: str) -> None:
@@ -255,6 +259,23 @@ class World:
             self._depth -= 1
         self.counts["steps between reads"] += 1
 
+    def _between_operations(self, device: SimDevice, operation: str) -> None:
+        """Let another thread of the same site do its thing between two device operations."""
+        del operation
+        site = self.sites[device.machine.name]
+        others = _MEANWHILE.get(site.doing)
+        if not self.interleave or not others or site.stack is None or self.rng.random() > 0.15:
+            return
+        doing, site.doing = site.doing, ""
+        try:
+            self.rng.choice(others)(self, site.stack)
+        except TowlineError as error:
+            self._failed(site.machine.name, error)
+        finally:
+            site.doing = doing
+        self._note_published(site.machine.name)
+        self.counts["steps between operations"] += 1
+
     # -- what the sites do --------------------------------------------------------------------
 
     def host_asks(self, stack: Stack) -> None:
@@ -266,7 +287,8 @@ class World:
     def journal_batch(self, stack: Stack) -> None:
         """Journal one batch, as the commit thread does."""
         commit = stack.commit
-        assert commit is not None
+        if commit is None:
+            return
         if len(stack.in_flight) > 1 or (commit.next_compares and stack.in_flight):
             return
         prepared = commit.prepare()
@@ -285,11 +307,11 @@ class World:
     def apply_batch(self, stack: Stack) -> None:
         """Write a journaled batch to the volumes and answer it, as the apply thread does."""
         commit = stack.commit
-        assert commit is not None
-        if stack.in_flight:
-            prepared = stack.in_flight.popleft()
+        if commit is not None and stack.in_flight:
+            prepared = stack.in_flight[0]
             commit.apply(prepared)
             commit.answer(prepared)
+            stack.in_flight.popleft()
             if self.rng.random() < 0.05 and not commit.failed_volumes:
                 position = commit.applied.position
                 self.oracle.judge_at(stack.images(), position, "a while serving")
@@ -313,7 +335,7 @@ class World:
 
     def restore(self, stack: Stack) -> None:
         """Restore one window."""
-        if stack.restore.step(stack.clock.monotonic()):
+        if stack.commit is None and stack.restore.step(stack.clock.monotonic()):
             self.counts["restores"] += 1
             applied = stack.restore.applied.position
             if applied >= stack.recovered.head.position:
@@ -355,11 +377,12 @@ class World:
                 site.machine.crash_at = None
                 if site.stack is None:
                     self.start(name)
-            if self._round():
+            if self.round():
                 return
         raise BrokenPromise(f"no convergence: {self.describe()}")
 
-    def _round(self) -> bool:
+    def round(self) -> bool:
+        """Let every site do each of its things once; True if all are equal, idle and judged."""
         a, b, c = (self.sites[name].stack for name in SITES)
         assert a is not None and b is not None and c is not None
         assert a.commit is not None
@@ -401,9 +424,13 @@ class World:
 
     def run(self, steps: int) -> None:
         """Run ``steps`` steps, then heal and converge."""
+        self.run_steps(steps)
+        self.converge()
+
+    def run_steps(self, steps: int) -> None:
+        """Run ``steps`` steps."""
         for _ in range(steps):
             self.step()
-        self.converge()
 
 
 _PRIMARY = (
@@ -420,6 +447,18 @@ _PRIMARY = (
     World.look,
 )
 _SECONDARY = (World.pull, World.pull, World.restore, World.restore, World.checkpoint, World.look)
+
+_MEANWHILE: dict[str, tuple[Callable[[World, Stack], None], ...]] = {
+    "journal_batch": (World.apply_batch, World.checkpoint),
+    "apply_batch": (World.journal_batch, World.checkpoint),
+    "pull": (World.restore,),
+    "restore": (World.pull, World.checkpoint),
+    "checkpoint": (World.restore, World.journal_batch, World.apply_batch),
+}
+"""What other threads of a site may do while one is in the middle of an action.
+
+Whoever may be publishing holds the journal's lock, so no other action that publishes is let in.
+"""
 
 
 def _shape(rng: random.Random) -> Shape:
