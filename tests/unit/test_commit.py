@@ -46,7 +46,9 @@ def test_commit_many_waiting_writes_cost_one_batch_and_one_flush() -> None:
     for index in range(32):
         primary.write(1, index * BLOCK, bytes([index]) * BLOCK)
     done: list[str] = []
-    primary.machine.observer = lambda device, operation: done.append(f"{device.name} {operation}")
+    primary.machine.observers.append(
+        lambda device, operation: done.append(f"{device.name} {operation}")
+    )
     assert primary.commit.step(0.0)
     assert [each for each in done if each.startswith("journal")] == [
         "journal write",
