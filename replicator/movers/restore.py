@@ -48,9 +48,9 @@ class Restore:
     def step(self, now: float) -> bool:
         """Apply one window; False if there was nothing to do.
 
-        Takes nothing above what the own page durably states (Journal.restorable). Raises JournalRotten (halt,
-        nothing of the bad batch was applied), DeviceFailed (the volume is failed from then on),
-        Refused (a record that does not fit this group's volumes).
+        Takes nothing above what the own page durably states (Journal.restorable). Raises
+        JournalRotten (halt, nothing of the bad batch was applied), DeviceFailed (the volume is
+        failed from then on), Refused (a record that does not fit this group's volumes).
         """
         del now
         limit = self._journal.restorable

@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 from tests.sim.crash_points import CrashPoints
+from tests.sim.faults import run_fault
 from tests.sim.world import World
 
 PROCESSES = min(2, os.cpu_count() or 1)
@@ -40,7 +41,11 @@ def run_crash_points(seed: int) -> Counter[str]:
     return CrashPoints(seed).run()
 
 
-RUNS: dict[str, Run] = {"world": run_world, "crash-points": run_crash_points}
+RUNS: dict[str, Run] = {
+    "world": run_world,
+    "crash-points": run_crash_points,
+    "fault": run_fault,
+}
 """What ``python -m tests.sim NAME SEED`` repeats."""
 
 

@@ -6,22 +6,25 @@ say and do, takes the fault away, and lets everything converge.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections import Counter
 from collections.abc import Callable
 
 from replicator.codec.batch import batch_length
 from replicator.errors import (
+    Detached,
     DeviceFailed,
-    JournalFailed,
     JournalRotten,
     NotAJournal,
     PeerRefused,
     TowlineError,
 )
 from replicator.journal.journal import Journal, Owner
+from replicator.journal.peer import Peer
 from replicator.model import BLOCK, HostFailure, HostWrite, WriteKind
-from tests.sim.devices import Fault, SimDevice, SimJournalDevice
+from replicator.movers.pull import Pull
+from tests.sim.devices import Fault, PeerView, SimDevice, SimJournalDevice
 from tests.sim.host import stamped
 from tests.sim.oracle import Asked, BrokenPromise
 from tests.sim.site import GROUP, JOURNAL, RING_AT, SITES, Stack
@@ -230,7 +233,7 @@ def disk_that_misplaces(run: FaultRun) -> None:
     name = run.rng.choice(SITES)
     effect = run.rng.choice(("lost", "misdirected", "stale", "remote stale"))
     device = run.journal(name)
-    skip = run.rng.randrange(6)
+    skip = run.rng.randrange(3)
     if "stale" in effect:
         operation = "remote-read" if effect == "remote stale" else "read"
         fault = Fault(operation, "stale", skip, before=bytes(device.content), lowest=RING_AT)
@@ -240,7 +243,7 @@ def disk_that_misplaces(run: FaultRun) -> None:
     world.expected = (TowlineError,)
     run.write_batches(3)
     device.faults.append(fault)
-    for _ in range(40):
+    for _ in range(80):
         if world.sites["a"].stack is None:
             break
         world.step()
@@ -248,7 +251,10 @@ def disk_that_misplaces(run: FaultRun) -> None:
         return
     device.faults.clear()
     if world.sites["a"].stack is not None:
+        head = run.stack("a").journal.head
         run.write_batches(3)
+        if head == run.stack("a").journal.head:
+            return  # nothing follows a write that may be lost, so nothing can tell
     for each in SITES:
         site = world.sites[each]
         site.acknowledged = site.acknowledged._replace(position=0)
@@ -272,7 +278,7 @@ def journal_that_fails(run: FaultRun) -> None:
     name = run.rng.choice(SITES)
     fault = Fault(
         run.rng.choice(("write", "flush")),
-        skip=run.rng.randrange(8),
+        skip=run.rng.randrange(4),
         forever=run.rng.random() < 0.5,
     )
     world = run.world
@@ -306,14 +312,14 @@ def _stays_distrusted(device: SimDevice) -> None:
 
 def volume_that_fails(run: FaultRun) -> None:
     """F11: a data volume fails: at the primary the answers stand and reads fail; redo mends it."""
-    name = run.rng.choice(SITES)
+    name = run.rng.choice("aabc")
     world = run.world
     volume = world.sites[name].machine[run.rng.choice(("db", "wal"))]
-    fault = Fault(run.rng.choice(("write", "write", "flush")), skip=run.rng.randrange(6))
+    fault = Fault(run.rng.choice(("write", "write", "flush")), skip=run.rng.randrange(3))
     volume.faults.append(fault)
     world.expected = (DeviceFailed,)
     answered = world.host.answered
-    for _ in range(120):
+    for _ in range(160):
         world.step()
     if not fault.struck:
         return
@@ -321,7 +327,7 @@ def volume_that_fails(run: FaultRun) -> None:
     if stack is not None:
         each = next(each for each in stack.volumes.values() if each.name == volume.name)
         raised(DeviceFailed, lambda: each.read_into(0, [memoryview(bytearray(BLOCK))]))
-        if name == "a" and fault.operation == "write":
+        if name == "a":
             run.write_batches(2)
             run.counts["F11 answers stand"] += world.host.answered > answered
     if run.rng.random() < 0.5:
@@ -348,9 +354,12 @@ def volume_that_cannot_be_read(run: FaultRun) -> None:
     request = HostWrite(
         run.world.host, 1, WriteKind.COMPARE_AND_WRITE, 0, BLOCK, [content], asked, content
     )
+    for _ in range(20):
+        if a.commit.waiting or a.in_flight:
+            run.follow()
+    if a.commit.waiting or a.in_flight:
+        return
     run.world.host.outstanding[asked.stamp] = request
-    while a.commit.waiting or a.in_flight:
-        run.follow()
     a.commit.submit([request])
     run.world.journal_batch(a)
     run.world.apply_batch(a)
@@ -371,6 +380,62 @@ def journal_that_cannot_be_read(run: FaultRun) -> None:
         if run.world.sites[name].halted is not None:
             run.restart(name)
     run.counts["F13"] += fault.struck
+
+
+def page_copy_that_rots(run: FaultRun) -> None:
+    """F34: one copy of a page rots while its site is down: nothing it promised is forgotten."""
+    name = run.rng.choice(SITES)
+    for _ in range(run.rng.randint(1, 3)):
+        run.write_batches(2)
+        run.pull("b")
+        run.pull("c")
+        stack = run.stack(name)
+        if run.rng.random() < 0.7:
+            while name != "a" and stack.restore.step(0.0):
+                pass
+        if run.rng.random() < 0.3:
+            stack.checkpoint.run(0.0)
+    run.world.sites[name].acknowledged = stack.journal.body.head
+    run.world.sites[name].machine.lose_power()
+    run.journal(name).flip(run.rng.randrange(2 * BLOCK), run.rng.randrange(8))
+    run.restart(name)
+    run.counts["F34"] += 1
+
+
+def reader_that_is_overtaken(run: FaultRun) -> None:
+    """F30: a slow reader that the source does not count: Detached or the truth, never a mix."""
+    world, a = run.world, run.stack("a")
+    journal = dataclasses.replace(a.journal.owner, peers=())
+    a.journal.owner = journal
+    c = run.stack("c")
+    turns = 0
+
+    def the_source_goes_on() -> None:
+        nonlocal turns
+        turns += 1
+        if turns % 2 == 0:
+            run.write_batches(run.rng.randint(1, 6))
+            a.checkpoint.run(0.0)
+
+    view = PeerView(lambda: run.journal("a"), lambda: True, the_source_goes_on)
+    slow = Pull(
+        c.journal, Peer("a", view, c.journal), world.shape.policy, c.clock, world.shape.pull_bytes
+    )
+    for _ in range(30):
+        slow.due_at = float("-inf")
+        try:
+            slow.step(0.0)
+        except Detached:
+            run.counts["F30 overtaken"] += 1
+            break
+        world.oracle.prefix_at(c.journal.head.position)
+        if world.points[c.journal.head.position] != c.journal.head:
+            raise BrokenPromise(f"c mixed two turns of the ring at {c.journal.head}")
+        while c.restore.step(0.0):
+            pass
+        world.oracle.judge_at(c.images(), c.journal.head.position, "the slow reader")
+    run.counts["F30"] += 1
+    raise Finished
 
 
 def disk_that_is_blank(run: FaultRun) -> None:
@@ -394,6 +459,8 @@ SCENARIOS: tuple[Callable[[FaultRun], None], ...] = (
     rot_in_the_tail_before_a_restart,
     disk_that_misplaces,
     journal_that_fails,
+    page_copy_that_rots,
+    reader_that_is_overtaken,
     volume_that_fails,
     volume_that_cannot_be_read,
     journal_that_cannot_be_read,
@@ -408,9 +475,6 @@ def run_fault(seed: int) -> Counter[str]:
     try:
         scenario(run)
     except Finished:
-        return run.counts
+        return run.counts + Counter(fault_seeds=1)
     run.repair_and_converge()
-    return run.counts
-
-
-__all__ = ["SCENARIOS", "JournalFailed", "run_fault"]
+    return run.counts + Counter(fault_seeds=1)
