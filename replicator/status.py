@@ -77,6 +77,8 @@ class SiteStatus(msgspec.Struct, frozen=True, kw_only=True):
     ring_bytes: int = 0
     used_bytes: int = 0
     """Bytes of the ring that this site or a reader still needs."""
+    hosts_held: bool = False
+    """Whether host writes wait because the ring is full (the daemon at a primary only)."""
     pull: PullStatus | None = None
     marks: dict[str, str] = {}
     unchanged_seconds: float | None = None

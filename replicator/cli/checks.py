@@ -127,8 +127,10 @@ def _check_journal(own: SiteStatus) -> Iterator[Check]:
         return
     fill = own.used_bytes / own.ring_bytes
     text = f"{100 * fill:.0f} % of {format_size(own.ring_bytes)} in use"
-    hint = "a site does not receive, or restore is slow; hosts are held when it is full"
-    if fill >= JOURNAL_FAILED:
+    hint = "see which site lags in replicatorctl status; when full, hosts wait"
+    if own.hosts_held:
+        yield Check("journal", Verdict.FAILED, f"full, hosts are held: {text}", hint)
+    elif fill >= JOURNAL_FAILED:
         yield Check("journal", Verdict.FAILED, text, hint)
     elif fill >= JOURNAL_WARNING:
         yield Check("journal", Verdict.WARNING, text, hint)

@@ -99,7 +99,8 @@ def _own_status(runtime: SiteRuntime, head: Point | None) -> SiteStatus:
     reason = runtime.reason or "; ".join(
         f"{name}: {why}" for name, why in sorted(runtime.faults.items())
     )
-    if not reason and runtime.runner is not None and runtime.runner.held:
+    held = runtime.runner is not None and runtime.runner.held
+    if not reason and held:
         reason = "journal full: hosts are held until a reader has received more"
     return SiteStatus(
         site=runtime.part.name,
@@ -114,6 +115,7 @@ def _own_status(runtime: SiteRuntime, head: Point | None) -> SiteStatus:
         restore_lag=lag_between(head, journal.restored) if head else None,
         ring_bytes=body.ring_size,
         used_bytes=int(journal.used_fraction * body.ring_size),
+        hosts_held=held,
         pull=pulls[-1] if pulls else pull_status(body.pull),
         marks=dict(body.marks),
     )

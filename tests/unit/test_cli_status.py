@@ -185,6 +185,7 @@ def test_checks_of_a_good_status_are_all_ok() -> None:
         ({"used_bytes": (1 << 20) * 79 // 100}, "journal", Verdict.OK),
         ({"used_bytes": (1 << 20) * 81 // 100}, "journal", Verdict.WARNING),
         ({"used_bytes": (1 << 20) * 96 // 100}, "journal", Verdict.FAILED),
+        ({"hosts_held": True}, "journal", Verdict.FAILED),
         ({"lag": Lag(records=1, bytes=1, seconds=59.0)}, "lag b", Verdict.OK),
         ({"lag": Lag(records=1, bytes=1, seconds=61.0)}, "lag b", Verdict.WARNING),
         ({"restore_lag": Lag(records=1, bytes=1, seconds=601.0)}, "restore lag b", Verdict.FAILED),
