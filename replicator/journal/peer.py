@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from replicator.codec.batch import Point, parse_header
+from replicator.codec.batch import BatchHeader, Point, parse_header
 from replicator.codec.history import Catalog
 from replicator.codec.page import Page, PeerNote
 from replicator.errors import NotAJournal, PeerAhead, PeerRefused
@@ -80,12 +80,12 @@ class Peer:
             self._catalog = (reference.digest, catalog)
         return self._catalog[1]
 
-    def header_at(self, at: Point) -> bool:
-        """Whether a batch header for this very position stands there (one 4 KiB read)."""
+    def header_at(self, at: Point) -> BatchHeader | None:
+        """Return the header of the batch that continues the log at ``at`` (one 4 KiB read)."""
         header = parse_header(self.ring.read(at.position, BLOCK))
-        return (
-            header is not None and header.position == at.position and header.previous == at.digest
-        )
+        if header is None or (header.position, header.previous) != (at.position, at.digest):
+            return None
+        return header
 
     def _check(self, page: Page) -> None:
         body = page.body

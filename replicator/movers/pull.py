@@ -151,11 +151,13 @@ class Pull:
         Its own ring only: there the header of batch n + 1 proves that batch n is durable
         (model m2: in any other ring the same bytes prove nothing). The last batch stays back.
         """
-        window = min(_PROBE, left)
-        if window <= 0 or not self._source.header_at(at):
+        if left <= 0 or self._source.header_at(at) is None:
             return []
-        run = self._batches(at, at.position + window, window)
+        run = self._batches(at, at.position + left, min(_PROBE, left))
         committed = max((batch.header.committed for batch in run.batches), default=0)
+        following = self._source.header_at(run.end(at)) if run.batches else None
+        if following is not None:  # large batches: the proof of the last one is behind the window
+            committed = max(committed, following.committed)
         proven = [batch for batch in run.batches if batch.end.position <= committed]
         if not proven:
             return []
