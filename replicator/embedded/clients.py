@@ -84,7 +84,6 @@ class FioJob:
             *target,
             "--rw=randwrite",
             "--bsrange=4k-64k",
-            "--iodepth=16",
             f"--size={self.size_bytes}",
             f"--randseed={self.seed}",
             "--verify=crc32c",
@@ -101,6 +100,7 @@ class FioJob:
         """
         words = [
             *self._words(["--ioengine=nbd", f"--uri={uri}"]),
+            "--iodepth=16",
             "--verify_state_save=1",
             "--do_verify=0",
             f"--rate={self.rate_bytes}",
@@ -113,7 +113,12 @@ class FioJob:
     def write_all(self, uri: str) -> int:
         """Write to the end; return how many writes were completed."""
         words = self._words(["--ioengine=nbd", f"--uri={uri}"])
-        options = ["--verify_state_save=1", "--do_verify=0", f"--rate={self.rate_bytes}"]
+        options = [
+            "--iodepth=16",
+            "--verify_state_save=1",
+            "--do_verify=0",
+            f"--rate={self.rate_bytes}",
+        ]
         run([*words, *options], self.folder)
         return self._count("write")
 
@@ -126,8 +131,10 @@ class FioJob:
         return self._verify(["--ioengine=libaio", f"--filename={path}"])
 
     def _verify(self, target: Sequence[str]) -> int:
-        # Saving is fio's default, and would replace the record by that of the reads.
+        # Saving is fio's default, and would replace the record by that of the reads. With more
+        # than one read in flight fio also checks a few writes that it had not seen completed.
         options = ["--verify_only=1", "--verify_state_load=1", "--verify_state_save=0"]
+        options.append("--iodepth=1")
         run([*self._words(target), *options], self.folder)
         return self._count("read")
 
