@@ -110,6 +110,11 @@ class EmbeddedLab:
         finally:
             device.close()
 
+    def remake_journal(self, name: str) -> None:
+        """Replace a site's journal by a freshly formatted one, as a replaced disk would be."""
+        self.sites[name].journal_path.unlink()
+        self.make_files(read_topology(self.topology_path), name)
+
     @property
     def primary(self) -> EmbeddedSite:
         """The site that clients write at."""
