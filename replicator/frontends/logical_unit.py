@@ -159,6 +159,8 @@ class LogicalUnit:
         self, command_id: int, action: CompareAndWrite, buffers: list[memoryview]
     ) -> list[HostWrite] | Action:
         both, length = b"".join(buffers), action.length
+        if not length:  # 256 blocks wrap to 0 in the CDB's byte: Data-Out tells them apart
+            return Fail(sense.INVALID_FIELD_IN_CDB) if both else Answer()
         if len(both) != 2 * length:
             return Fail(sense.INFORMATION_UNIT_SHORT)
         request = self._request(_COMPARE, action.offset, length, [both[length:]], command_id)

@@ -146,9 +146,7 @@ def _same_writer(fields: _Fields, ndob_bit: int) -> Handler:
 def _compare_and_write(cdb: bytes, device: ScsiDevice) -> Action:
     block, count = int.from_bytes(cdb[2:10], "big"), cdb[13]
     refused = _refuse(cdb, block, count, device, limits.MAX_COMPARE_BLOCKS)
-    if refused:
-        return refused
-    return CompareAndWrite(block * SECTOR, count * SECTOR) if count else GOOD
+    return refused or CompareAndWrite(block * SECTOR, count * SECTOR)
 
 
 def _range_checker(fields: _Fields) -> Handler:
