@@ -12,7 +12,7 @@ from replicator.cli.node import add_topology_flags, site_name, topology_path, wa
 from replicator.cli.output import print_json, print_note
 from replicator.codec import naming
 from replicator.codec.target_tree import Tree
-from replicator.codec.topology import Group, Site
+from replicator.codec.topology import Group, Site, Topology
 from replicator.errors import TowlineError
 from replicator.journal.pages import read_statement
 from replicator.seams.filedevice import DirectDevice
@@ -34,12 +34,17 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     apply.set_defaults(run=run_apply)
     for parser in (plan, apply):
         add_topology_flags(parser)
-        parser.add_argument(
-            "--secrets",
-            metavar="FILE",
-            default=os.environ.get("TOWLINE_SECRETS", naming.DEFAULT_SECRETS_PATH),
-            help="CHAP secrets (TOWLINE_SECRETS, else %(default)s)",
-        )
+        add_secrets_flag(parser)
+
+
+def add_secrets_flag(parser: argparse.ArgumentParser) -> None:
+    """Add where the CHAP secrets are."""
+    parser.add_argument(
+        "--secrets",
+        metavar="FILE",
+        default=os.environ.get("TOWLINE_SECRETS", naming.DEFAULT_SECRETS_PATH),
+        help=f"CHAP secrets (TOWLINE_SECRETS, else {naming.DEFAULT_SECRETS_PATH})",
+    )
 
 
 def run_plan(arguments: argparse.Namespace) -> int:
@@ -69,9 +74,14 @@ def _prepare(arguments: argparse.Namespace) -> tuple[Tree, TargetSeam | None]:
     if site.devices.kind != "lvm":
         print_note(f"site {site.name} keeps its journals in files: it exports nothing by LIO")
         return {}, None
+    return wanted_and_lio(topology, site, arguments.secrets)
+
+
+def wanted_and_lio(topology: Topology, site: Site, secrets_path: str) -> tuple[Tree, TargetSeam]:
+    """Return what LIO should hold at an LVM site, and LIO; needs root for both."""
     secrets = {
         initiator: ChapSecret(password, mutual)
-        for initiator, (password, mutual) in read_chap_secrets(arguments.secrets).items()
+        for initiator, (password, mutual) in read_chap_secrets(secrets_path).items()
     }
     wanted = wanted_tree(topology, site.name, secrets, lambda group: serves_hosts(site, group))
     return wanted, LioConfiguration(topology.iqn_prefix, site.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from replicator.status import (
     used_bytes,
 )
 from tests.unit.journals import append_batches, make_lab
+from tests.unit.topologies import GOOD
 
 NOW = 1_700_000_000 * 10**9
 HEAD = PositionStatus(position=8192, digest="ab" * 16, sequence=2, time_ns=NOW - 10**9)
@@ -250,3 +252,15 @@ def test_check_peer_that_lags_and_publishes_nothing_is_silent() -> None:
     idle = msgspec.structs.replace(a, lag=NONE)
     quiet = msgspec.structs.replace(status, sites=(idle, status.sites[1]))
     assert _verdicts(quiet)["peer a"] == Verdict.OK
+
+
+def test_check_target_that_cannot_be_compared_is_a_warning(tmp_path: Path, capsys) -> None:
+    path = tmp_path / "topology.yml"
+    path.write_text(GOOD)
+    flags = ["--topology", str(path), "--site", "a", "--secrets", str(tmp_path / "none")]
+    assert main(["check", *flags]) == 2
+    text = capsys.readouterr().out
+    if os.geteuid() == 0:
+        assert "target: WARNING: cannot be compared: " in text
+    else:
+        assert "target:" not in text
