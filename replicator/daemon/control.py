@@ -195,7 +195,9 @@ def ask(
             with connection.makefile("rb") as lines:
                 line = lines.readline(LONGEST_ANSWER)
     except OSError as error:
-        raise DaemonUnreachable(f"{path}: {_why_unreachable(error, timeout_seconds)}") from error
+        raise DaemonUnreachable(
+            f"{path}: {_why_unreachable(path, error, timeout_seconds)}"
+        ) from error
     try:
         answer = msgspec.json.decode(line, type=Answer)
         if answer.ok:
@@ -216,10 +218,11 @@ class AnsweredError(TowlineError):
         self.exit_code = exit_code
 
 
-def _why_unreachable(error: OSError, timeout_seconds: float) -> str:
+def _why_unreachable(path: str, error: OSError, timeout_seconds: float) -> str:
+    group = os.path.basename(path).removesuffix(".sock")
     match error:
         case FileNotFoundError() | ConnectionRefusedError():
-            return "no replicatord answers here; start it: systemctl start replicatord@GROUP"
+            return f"no replicatord answers here; start it: systemctl start replicatord@{group}"
         case PermissionError():
             return f"permission denied; run as root or as a member of group {CONTROL_UNIX_GROUP}"
         case TimeoutError():

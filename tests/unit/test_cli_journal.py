@@ -11,6 +11,7 @@ from replicator.cli.main import main
 from replicator.errors import DeviceUnusable, JournalRotten, NotAJournal, NotBlank, UsageError
 from replicator.journal.layout import RING_AT
 from replicator.seams.filedevice import DirectDevice
+from tests import tally
 from tests.unit.journals import append_batches, damage, journal_file, make_lab
 
 
@@ -75,6 +76,7 @@ def test_journal_format_while_locked_is_refused(
     assert main(["journal", "format", "--overwrite", str(path)]) == 5
     device.close()
     assert "locked by another replicator" in _refused(capsys)
+    tally.count("F45")
 
 
 def test_journal_format_folder_that_is_a_file_is_refused(
@@ -153,6 +155,7 @@ def test_journal_check_one_byte_turned_names_the_offset(
     code = main(["journal", "check"])
     assert code == JournalRotten.exit_code
     assert f"journal rot at device offset {RING_AT + start}" in _refused(capsys)
+    tally.count("F7")
 
 
 def test_journal_check_both_pages_torn_is_no_journal(
@@ -189,6 +192,7 @@ def test_journal_blank_device_is_refused(
     blank.write_bytes(bytes(1 << 20))
     assert main(["journal", command, str(blank)]) == NotAJournal.exit_code
     assert "replicatorctl journal format" in _refused(capsys)
+    tally.count("F32")
 
 
 @pytest.mark.parametrize("command", ["info", "dump", "check"])

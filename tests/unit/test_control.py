@@ -19,6 +19,7 @@ from replicator.daemon.control import (
     ask,
 )
 from replicator.errors import DaemonUnreachable, DeviceBusy, DeviceUnusable, Refused
+from tests import tally
 
 
 def _echo(arguments: dict[str, object]) -> object:
@@ -128,6 +129,7 @@ def test_control_server_stale_socket_is_replaced(tmp_path: Path) -> None:
 def test_control_server_second_one_is_refused(server: ControlServer) -> None:
     with pytest.raises(DeviceBusy, match="another replicatord answers"):
         ControlServer(server.path, HANDLERS).start()
+    tally.count("F45")
 
 
 def test_control_server_folder_missing_is_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from replicator.codec.section import NAME_RULE, NOT_AVAILABLE, place_of
 from replicator.codec.topology_file import parse_topology
 from replicator.errors import ConfigError
+from tests import tally
 from tests.unit.topologies import GOOD, REMOVED, changed, renamed
 
 Case = tuple[str, str, list[str]]
@@ -424,6 +425,7 @@ CASES: list[Case] = [
 def test_topology_bad_file_is_refused_at_its_place(text: str, words: list[str]) -> None:
     with pytest.raises(ConfigError) as refusal:
         parse_topology(text, "bad.yml")
+    tally.count("F42")
     message = str(refusal.value)
     assert message.startswith("bad.yml: ")
     assert "\n" not in message
