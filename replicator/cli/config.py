@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from replicator.cli.node import add_topology_flags, topology_path, wants_json
+from replicator.cli.node import add_topology_flags, given_site, topology_path, wants_json
 from replicator.cli.output import print_json
 from replicator.codec.topology import Topology
 from replicator.errors import ConfigError
@@ -33,6 +33,8 @@ def run_check(arguments: argparse.Namespace) -> int:
             for violation in error.violations:
                 print(f"{path}: {violation}", file=sys.stderr)
         return error.exit_code
+    if (given := given_site(arguments)) is not None:
+        topology.site(given)
     if wants_json(arguments):
         print_json({"file": path, "ok": True, "violations": []})
     else:

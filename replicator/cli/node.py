@@ -68,8 +68,12 @@ def wants_json(arguments: argparse.Namespace) -> bool:
 
 def site_name(arguments: argparse.Namespace) -> str:
     """Return the name of this node's site."""
-    given = getattr(arguments, "site", None) or os.environ.get("TOWLINE_SITE")
-    return given or read_site_name(naming.DEFAULT_SITE_PATH)
+    return given_site(arguments) or read_site_name(naming.DEFAULT_SITE_PATH)
+
+
+def given_site(arguments: argparse.Namespace) -> str | None:
+    """Return the site that a flag or the environment names, None if neither does."""
+    return getattr(arguments, "site", None) or os.environ.get("TOWLINE_SITE") or None
 
 
 def find_node(arguments: argparse.Namespace) -> Node:

@@ -50,6 +50,7 @@ def test_config_check_bad_file_prints_a_line_a_violation(tmp_path, capsys) -> No
     [
         (["status", "--site", "z"], UsageError, "no site is called 'z'; the topology has: a, b"),
         (["status", "--group", "bills"], UsageError, "no group is called 'bills'"),
+        (["config", "check", "--site", "z"], UsageError, "no site is called 'z'"),
         (["pulls"], DaemonUnreachable, "no replicatord answers here"),
         (["check", "--lag-warning", "soon"], UsageError, "--lag-warning: expected a duration"),
         (["status", "--topology", "/nonexistent"], ConfigError, "cannot be read"),
