@@ -137,13 +137,18 @@ class Pull:
                 return runs, True
             runs.append(run)
             at = run.end(at)
-        if page.body.role == "primary":
+        if self._headers_prove(page):
             runs += self._beyond_the_page(at, budget - (at.position - start))
         return runs, False
 
     def _batches(self, at: Point, limit: int, window: int) -> Run:
         catalog = self._journal.catalog
         return read_batches(self._source.ring, at, limit, catalog.group_id, catalog.history, window)
+
+    @staticmethod
+    def _headers_prove(page: Page) -> bool:
+        """Whether ``committed`` in headers of this ring says what is durable in this ring (m2)."""
+        return page.body.role == "primary"
 
     def _beyond_the_page(self, at: Point, left: int) -> list[Run]:
         """Read what the primary has committed since it wrote its page.

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 
 from tests.sim.crash_points import CrashPoints
 from tests.sim.faults import run_fault
+from tests.sim.site import REAL, Parts
 from tests.sim.world import World
 
 PROCESSES = min(2, os.cpu_count() or 1)
 STEPS = 400
 """Steps of a three-site run."""
 
-Run = Callable[[int], Counter[str]]
+Run = Callable[[int, Parts], Counter[str]]
 
 
 @dataclass(frozen=True)
@@ -29,16 +30,16 @@ class Outcome:
     failure: str = ""
 
 
-def run_world(seed: int) -> Counter[str]:
+def run_world(seed: int, parts: Parts = REAL) -> Counter[str]:
     """Run three sites through STEPS steps under ``seed``."""
-    world = World(seed)
+    world = World(seed, parts)
     world.run(STEPS)
     return world.counts + Counter(seeds=1)
 
 
-def run_crash_points(seed: int) -> Counter[str]:
+def run_crash_points(seed: int, parts: Parts = REAL) -> Counter[str]:
     """Crash after every operation of one run under ``seed``."""
-    return CrashPoints(seed).run()
+    return CrashPoints(seed, parts).run()
 
 
 RUNS: dict[str, Run] = {
@@ -49,10 +50,10 @@ RUNS: dict[str, Run] = {
 """What ``python -m tests.sim NAME SEED`` repeats."""
 
 
-def run_one(name: str, seed: int) -> Outcome:
+def run_one(name: str, seed: int, parts: Parts = REAL) -> Outcome:
     """Run one seed; whatever is raised becomes its failure."""
     try:
-        return Outcome(seed, RUNS[name](seed))
+        return Outcome(seed, RUNS[name](seed, parts))
     except BaseException:  # noqa: BLE001 - also SimulatedCrash; shown with the command
         return Outcome(seed, Counter(), traceback.format_exc())
 

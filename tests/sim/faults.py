@@ -27,15 +27,15 @@ from replicator.movers.pull import Pull
 from tests.sim.devices import Fault, PeerView, SimDevice, SimJournalDevice
 from tests.sim.host import stamped
 from tests.sim.oracle import Asked, BrokenPromise
-from tests.sim.site import GROUP, JOURNAL, RING_AT, SITES, Stack
+from tests.sim.site import GROUP, JOURNAL, REAL, RING_AT, SITES, Parts, Stack
 from tests.sim.world import World
 
 
 class FaultRun:
     """A world that has run for a while, and the means to break its disks."""
 
-    def __init__(self, seed: int) -> None:
-        self.world = World(seed, calm=True)
+    def __init__(self, seed: int, parts: Parts = REAL) -> None:
+        self.world = World(seed, parts, calm=True)
         self.rng = self.world.rng
         self.counts: Counter[str] = Counter()
         self.world.run_steps(self.rng.randrange(60, 160))
@@ -468,10 +468,10 @@ SCENARIOS: tuple[Callable[[FaultRun], None], ...] = (
 )
 
 
-def run_fault(seed: int) -> Counter[str]:
+def run_fault(seed: int, parts: Parts = REAL) -> Counter[str]:
     """Run one scenario, chosen by the seed."""
     scenario = SCENARIOS[seed % len(SCENARIOS)]
-    run = FaultRun(seed)
+    run = FaultRun(seed, parts)
     try:
         scenario(run)
     except Finished:

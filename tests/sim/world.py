@@ -11,12 +11,15 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 
 from replicator.codec.batch import Point
 from replicator.codec.history import VolumeEntry
+from replicator.codec.page import PageDamaged, decode_page
 from replicator.codec.topology import AdaptiveInterval, FixedInterval
 from replicator.errors import DeviceFailed, TowlineError
-from replicator.model import HostFailure, HostWrite, WriteKind
+from replicator.journal.layout import OWNER_PAGE_AT
+from replicator.model import BLOCK
 from tests.sim.devices import Machine, PeerView, SimDevice, SimulatedCrash
 from tests.sim.host import Host
 from tests.sim.oracle import BrokenPromise, Oracle
@@ -39,7 +42,8 @@ class Site:
         self.boots = 0
         self.acknowledged = Point(0, bytes(16), 0, 0)
         """The furthest head that it has durably published."""
-        self.restored = 0
+        self.furthest = 0
+        """The furthest head that was ever durable in its ring."""
         self.busy = False
         self.doing = ""
         """The action that is under way, by name: what other threads may do in its middle."""
@@ -107,6 +111,7 @@ class World:
                 site.machine, self.shape, self.views(name), site.clock, boot_id, self.parts
             )
             site.stack = stack
+            self._note_head(site)
             self._judge_recovered(name, stack)
 
         self.act(name, boot)
@@ -169,6 +174,7 @@ class World:
 
     def _crashed(self, name: str) -> None:
         site = self.sites[name]
+        self._note_head(site)
         if site.stack is None:
             self.counts["F4"] += 1
         site.stack = None
@@ -225,7 +231,11 @@ class World:
             body = site.stack.journal.body
             if body.head.position > site.acknowledged.position:
                 site.acknowledged = body.head
-            site.restored = max(site.restored, body.restored.position)
+            self._note_head(site)
+
+    def _note_head(self, site: Site) -> None:
+        if site.stack is not None:
+            site.furthest = max(site.furthest, site.stack.journal.head.position)
 
     def _disturb(self) -> None:
         name = self.rng.choice(SITES)
@@ -260,11 +270,17 @@ class World:
         self.counts["steps between reads"] += 1
 
     def _between_operations(self, device: SimDevice, operation: str) -> None:
-        """Let another thread of the same site do its thing between two device operations."""
+        """Let other threads and other sites do their things between two device operations."""
         del operation
         site = self.sites[device.machine.name]
+        if self.interleave and not self._depth and site.doing and self.rng.random() < 0.2:
+            self._meanwhile_elsewhere(site)
         others = _MEANWHILE.get(site.doing)
         if not self.interleave or not others or site.stack is None or self.rng.random() > 0.15:
+            return
+        if site.stack.journal._lock.locked():
+            others = tuple(other for other in others if other.__name__ not in _PUBLISHING)
+        if not others:
             return
         doing, site.doing = site.doing, ""
         try:
@@ -275,6 +291,15 @@ class World:
             site.doing = doing
         self._note_published(site.machine.name)
         self.counts["steps between operations"] += 1
+
+    def _meanwhile_elsewhere(self, site: Site) -> None:
+        self._depth += 1
+        try:
+            self._work(self.rng.choice([name for name in SITES if name != site.machine.name]))
+        finally:
+            self._depth -= 1
+        self.check()
+        self.counts["steps elsewhere"] += 1
 
     # -- what the sites do --------------------------------------------------------------------
 
@@ -299,6 +324,8 @@ class World:
         for request in prepared.requests:
             self.host.journaled(request)
         if prepared.contents:
+            if prepared.end.time_ns < stack.journal.head.time_ns:
+                raise BrokenPromise(f"the log's time went back at {prepared.end.position}")
             self.oracle.end_batch(prepared.end.position)
             self.points[prepared.end.position] = prepared.end
         commit.append(prepared)
@@ -332,6 +359,13 @@ class World:
         report = stack.pull.step(stack.clock.monotonic())
         if report is not None and report.records:
             self.counts["pulls"] += 1
+            source = self.sites[report.source]
+            self._note_head(source)
+            if source.stack and stack.journal.head.position > source.furthest:
+                raise BrokenPromise(
+                    f"{stack.name} took {stack.journal.head.position} from {report.source}, which "
+                    f"durably held only {source.furthest}"
+                )
 
     def restore(self, stack: Stack) -> None:
         """Restore one window."""
@@ -357,14 +391,36 @@ class World:
             reclaim = body.reclaim
             if reclaim > body.restored.position:
                 raise BrokenPromise(f"{name}: reclaimed {reclaim} beyond its own checkpoint")
-            for other, peer in self.sites.items():
-                if other != name and reclaim > peer.acknowledged.position:
+            for other, note in stack.journal.peers.items():
+                if note.received[0] > self._durably_stated(other, note.received[0]):
                     raise BrokenPromise(
-                        f"{name}: reclaimed {reclaim}, {other} has durably received only "
-                        f"{peer.acknowledged.position}"
+                        f"{name}: counts {note.received[0]} as received by {other}, which has not "
+                        "stated that durably"
+                    )
+            for other in SITES:
+                if other != name and reclaim > self._durably_stated(other, reclaim):
+                    raise BrokenPromise(
+                        f"{name}: reclaimed {reclaim}, {other} has not durably received that"
                     )
             if head.position > body.ring_size:
                 self.counts["F30"] += 1
+
+    def _durably_stated(self, name: str, enough: int) -> int:
+        """Return the head that a site's page would state after a power loss, if below ``enough``.
+
+        What is noted after each step is the cheap answer; only if that is too low (a page was
+        published in the middle of a step) the device is asked.
+        """
+        site = self.sites[name]
+        if site.acknowledged.position < enough:
+            device = site.machine[JOURNAL]
+            durable = device.surviving(self.rng, "none")
+            heads = []
+            for copy in OWNER_PAGE_AT:
+                with suppress(PageDamaged):
+                    heads.append(decode_page(bytes(durable[copy : copy + BLOCK])).body.head)
+            site.acknowledged = max(site.acknowledged, *heads, key=lambda head: head.position)
+        return site.acknowledged.position
 
     def converge(self) -> None:
         """Heal everything; every site must become equal to what the hosts were answered."""
@@ -455,10 +511,10 @@ _MEANWHILE: dict[str, tuple[Callable[[World, Stack], None], ...]] = {
     "restore": (World.pull, World.checkpoint),
     "checkpoint": (World.restore, World.journal_batch, World.apply_batch),
 }
-"""What other threads of a site may do while one is in the middle of an action.
+"""What other threads of a site may do while one is in the middle of an action."""
 
-Whoever may be publishing holds the journal's lock, so no other action that publishes is let in.
-"""
+_PUBLISHING = ("pull", "checkpoint")
+"""Actions that would wait for the journal's lock while another thread is publishing."""
 
 
 def _shape(rng: random.Random) -> Shape:
@@ -478,6 +534,3 @@ def _shape(rng: random.Random) -> Shape:
             )
         ),
     )
-
-
-__all__ = ["HostFailure", "HostWrite", "World", "WriteKind"]

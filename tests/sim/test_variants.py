@@ -1,0 +1,21 @@
+"""A harness that must fail: every deliberately broken variant is caught by the simulator."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests import tally
+from tests.sim.campaign import run_one
+from tests.sim.variants import VARIANTS, Variant
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
+def test_broken_variant_is_caught_within_its_seeds(variant: Variant) -> None:
+    with variant.patch():
+        for seed in range(variant.seeds):
+            outcome = run_one(variant.run, seed, variant.parts)
+            if outcome.failure:
+                tally.count("broken variants caught")
+                tally.count(f"seeds until {variant.name} was caught", seed + 1)
+                return
+    raise AssertionError(f"{variant.name} ({variant.rule}) survived {variant.seeds} seeds")
