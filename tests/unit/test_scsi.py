@@ -102,7 +102,7 @@ def test_decode_protection_bits_are_refused(opcode: int) -> None:
 
 def test_decode_transfer_above_the_limit_is_an_invalid_field() -> None:
     assert decode(cdb_10(0x28, 0, 2049), DEVICE) == Fail(sense.INVALID_FIELD_IN_CDB)
-    assert decode(cdb_16(0x93, 0, 65537), DEVICE) == Fail(sense.INVALID_FIELD_IN_CDB)
+    assert decode(cdb_16(0x93, 0, 65529), DEVICE) == Fail(sense.INVALID_FIELD_IN_CDB)
 
 
 def test_decode_write_same_to_the_end_is_refused_as_wsnz_says() -> None:
@@ -240,7 +240,7 @@ def test_unmap_list_gives_ranges_and_refuses_as_a_whole() -> None:
     assert outside == Fail(sense.LBA_OUT_OF_RANGE)
     many = decode_unmap_list(listing(*[(0, 1)] * 33), DEVICE)
     assert many == Fail(sense.INVALID_FIELD_IN_PARAMETERS)
-    large = decode_unmap_list(listing((0, 65536), (0, 1)), DEVICE)
+    large = decode_unmap_list(listing((0, 65528), (0, 1)), DEVICE)
     assert large == Fail(sense.INVALID_FIELD_IN_PARAMETERS)
     assert decode_unmap_list(b"\0\0", DEVICE) == Fail(sense.PARAMETER_LIST_LENGTH)
 

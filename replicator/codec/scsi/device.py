@@ -9,8 +9,8 @@ from replicator.model import SECTOR
 
 MAX_TRANSFER_BLOCKS = 2048
 """Longest READ, WRITE or VERIFY: 1 MiB, a quarter of what the service takes as one write."""
-MAX_ZERO_BLOCKS = 65536
-"""Longest UNMAP or WRITE SAME: 32 MiB, so that one command never holds the queue for long."""
+MAX_ZERO_BLOCKS = 65528
+"""Longest UNMAP or WRITE SAME: what a 16-bit block count holds in whole 4 KiB (nearly 32 MiB)."""
 MAX_UNMAP_DESCRIPTORS = 32
 MAX_COMPARE_BLOCKS = 255
 """COMPARE AND WRITE has one byte for its length (SBC-3 5.2)."""
