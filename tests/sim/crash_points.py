@@ -2,9 +2,9 @@
 
 A world runs on, undisturbed. After each operation that changes a device (and so also before the
 next one, and in its middle: the operation's own sectors are kept or lost one by one) the machine
-is forked as it would come up if the power went right then. The fork must recover, hold what it
-promised, be exactly a prefix, take new records, and read them back after one more crash; the
-recovery itself is crashed again and again on the way (F4).
+is forked as it would come up if the power went right then, or only the process was killed. The
+fork must recover, hold what it promised, be exactly a prefix, take new records, and read them
+back after one more crash; the recovery itself is crashed again and again on the way (F4).
 """
 
 from __future__ import annotations
@@ -56,7 +56,12 @@ class CrashPoints:
         self.counts["crash points"] += 1
         self.counts[f"crash points {name} {device.kind} {operation}"] += 1
         self.counts["F1" if name == "a" else "F2"] += 1
-        fork = device.machine.fork_after_power_loss(self._rng.randrange(1 << 60))
+        seed = self._rng.randrange(1 << 60)
+        if self._rng.random() < 0.75:
+            fork = device.machine.fork_after_power_loss(seed)
+        else:
+            fork = device.machine.fork_after_kill(seed)
+            self.counts["kills"] += 1
         site = self.world.sites[name]
         promised = site.acknowledged.position
         if site.stack is not None:
@@ -77,7 +82,10 @@ class CrashPoints:
                 self._boot(fork)
             except SimulatedCrash:
                 self.counts["F4"] += 1
-            fork.lose_power()
+            if self._rng.random() < 0.7:
+                fork.lose_power()
+            else:
+                fork.kill()
             patience -= 1
         stack = self._boot(fork)
         head = stack.journal.head.position

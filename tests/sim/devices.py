@@ -99,6 +99,15 @@ class Machine:
             type(device)(fork, device.name, device.size_bytes, device.surviving(fork.rng, survival))
         return fork
 
+    def fork_after_kill(self, seed: int) -> Machine:
+        """Return the machine as it is if only the process ends now: nothing is lost yet."""
+        fork = Machine(self.name, seed)
+        for device in self.devices:
+            copy = type(device)(fork, device.name, device.size_bytes, bytearray(device.content))
+            copy._cache = list(device._cache)
+            copy._doomed = dict(device._doomed)
+        return fork
+
     def __getitem__(self, name: str) -> SimDevice:
         return next(device for device in self.devices if device.name == name)
 

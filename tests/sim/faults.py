@@ -243,10 +243,15 @@ def disk_that_misplaces(run: FaultRun) -> None:
     world.expected = (TowlineError,)
     run.write_batches(3)
     device.faults.append(fault)
-    for _ in range(80):
-        if world.sites["a"].stack is None:
-            break
-        world.step()
+    for _ in range(20):
+        for each in SITES:
+            if fault.struck or world.sites["a"].stack is None:
+                break
+            run.write_batches(1)
+            for action in (World.pull, World.restore, World.checkpoint):
+                stack = world.sites[each].stack
+                if stack is not None and (each != "a" or action is World.checkpoint):
+                    world.act(each, lambda action=action, stack=stack: action(world, stack))
     if not fault.struck:
         return
     device.faults.clear()
@@ -254,7 +259,7 @@ def disk_that_misplaces(run: FaultRun) -> None:
         head = run.stack("a").journal.head
         run.write_batches(3)
         if head == run.stack("a").journal.head:
-            return  # nothing follows a write that may be lost, so nothing can tell
+            raise Finished  # nothing follows a write that may be lost, so nothing can tell
     for each in SITES:
         site = world.sites[each]
         site.acknowledged = site.acknowledged._replace(position=0)

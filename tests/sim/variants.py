@@ -255,11 +255,13 @@ VARIANTS = (
         "restore-above-the-limit",
         "restore takes nothing above the own statement",
         Parts(journal=JournalRestorableToTheHead),
+        run="crash-points",
     ),
     Variant(
         "visible-page",
         "a restart makes the newest page durable first",
         Parts(journal=JournalTrustingAVisiblePage),
+        run="crash-points",
     ),
     Variant(
         "checkpoint-before-flush",

@@ -17,7 +17,7 @@ from replicator.codec.batch import Point
 from replicator.codec.history import VolumeEntry
 from replicator.codec.page import PageDamaged, decode_page
 from replicator.codec.topology import AdaptiveInterval, FixedInterval
-from replicator.errors import DeviceFailed, TowlineError
+from replicator.errors import DeviceFailed, JournalFailed, TowlineError
 from replicator.journal.layout import OWNER_PAGE_AT
 from replicator.model import BLOCK
 from tests.sim.devices import Machine, PeerView, SimDevice, SimulatedCrash
@@ -344,8 +344,15 @@ class World:
                 self.oracle.judge_at(stack.images(), position, "a while serving")
 
     def checkpoint(self, stack: Stack) -> None:
-        """Checkpoint or publish."""
-        stack.checkpoint.step(stack.clock.monotonic())
+        """Checkpoint or publish; a volume that failed keeps the checkpoint where it is (F11)."""
+        try:
+            stack.checkpoint.step(stack.clock.monotonic())
+        except JournalFailed:
+            raise
+        except DeviceFailed:
+            if DeviceFailed not in self.expected:
+                raise
+            stack.checkpoint.hold()
 
     def look(self, stack: Stack) -> None:
         """Look at a peer's pages."""
