@@ -96,7 +96,7 @@ class EmbeddedLab:
             path = Path(naming.volume_path(site, GROUP, volume.name))
             preallocate(path, volume.size_bytes)
         journal = Path(naming.journal_path(site, GROUP))
-        preallocate(journal, group.journal.size_bytes)
+        preallocate(journal, group.journal.size_bytes, written=True)
         new = NewJournal(
             group=GROUP,
             site=name,
