@@ -2,15 +2,16 @@
 
 One thread builds batches, writes and flushes them; a second one writes the data volumes and
 answers, so that both overlap under load. When nothing waits, the first does it all, which saves a
-hand-over at depth 1.
+hand-over at depth 1. Requests and batches are handed over by queues that wake one thread each:
+with a shared condition every request woke both (measured: half of the time at depth 1).
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
 
 from replicator.model import HostVolume, HostWrite
 from replicator.movers.commit import Commit, Prepared
@@ -39,9 +40,13 @@ class CommitRunner:
         self._commit = commit
         self._volumes = volumes
         self._on_halt = on_halt
-        self._changed = threading.Condition()
-        self._to_apply: deque[Prepared] = deque()
-        self._unapplied = 0
+        self._inbox: SimpleQueue[Sequence[HostWrite]] = SimpleQueue()
+        self._to_apply: SimpleQueue[Prepared | None] = SimpleQueue()
+        self._room = threading.Condition()
+        self._waiting = 0  # submitted and in no batch; guarded by _room
+        self._handed_over = 0  # batches; the commit thread's
+        self._applied = 0  # of those; the apply thread's
+        self._starved = False  # the commit thread wants to be woken when a batch is applied
         self._ended = False
         self._threads = [
             threading.Thread(target=self._guarded, args=(target,), name=name, daemon=True)
@@ -65,13 +70,12 @@ class CommitRunner:
 
     def submit(self, requests: Sequence[HostWrite]) -> None:
         """Queue requests; waits while too many are waiting. Dropped after a halt: no answer."""
-        with self._changed:
-            while self._commit.waiting >= MOST_WAITING and not self._ended:
-                self._changed.wait()
-            if self._ended:
-                return
-            self._commit.submit(requests)
-            self._changed.notify_all()
+        with self._room:
+            while self._waiting >= MOST_WAITING and not self._ended:
+                self._room.wait()
+            self._waiting += len(requests)
+        if not self._ended:
+            self._inbox.put(requests)
 
     def stop(self) -> None:
         """Finish the batch in flight and end; what waits is not answered."""
@@ -82,9 +86,11 @@ class CommitRunner:
 
     def halt(self) -> None:
         """Take no further batch."""
-        with self._changed:
+        with self._room:
             self._ended = True
-            self._changed.notify_all()
+            self._room.notify_all()
+        self._inbox.put(())
+        self._to_apply.put(None)
 
     def _guarded(self, target: Callable[[], None]) -> None:
         try:
@@ -94,42 +100,53 @@ class CommitRunner:
             self.halt()
             self._on_halt(error)
 
+    @property
+    def _unapplied(self) -> int:
+        return self._handed_over - self._applied
+
     def _commit_batches(self) -> None:
         commit = self._commit
         while (prepared := self._next()) is not None:
             commit.append(prepared)
-            if not self._unapplied and not commit.waiting:
+            if not self._unapplied and not commit.waiting and self._inbox.empty():
                 commit.apply(prepared)
                 commit.answer(prepared)
                 continue
-            with self._changed:
-                self._unapplied += 1
-                self._to_apply.append(prepared)
-                self._changed.notify_all()
+            self._handed_over += 1
+            self._to_apply.put(prepared)
 
     def _next(self) -> Prepared | None:
         """Wait for requests and room; return the next batch, or None at the end."""
         commit = self._commit
-        with self._changed:
-            while not self._ended:
-                may = commit.waiting and not (commit.next_compares and self._unapplied)
-                prepared = commit.prepare() if may else None
+        self._starved = False
+        while not self._ended:
+            self._take_in()
+            if commit.waiting and not (commit.next_compares and self._unapplied):
+                prepared = commit.prepare()
                 if prepared is not None:
-                    self._changed.notify_all()
+                    with self._room:
+                        self._waiting -= len(prepared.requests)
+                        self._room.notify_all()
                     return prepared
-                self._changed.wait(_ROOM_POLL_SECONDS if may else None)
+            if commit.waiting and not self._starved:
+                self._starved = True  # then look once more: a batch may just have been applied
+                continue
+            try:
+                pause = _ROOM_POLL_SECONDS if commit.waiting else None
+                commit.submit(self._inbox.get(timeout=pause))
+            except Empty:
+                continue  # look whether there is room in the ring now
         return None
 
+    def _take_in(self) -> None:
+        """Give the commit loop everything that has been submitted."""
+        while not self._inbox.empty():
+            self._commit.submit(self._inbox.get())
+
     def _apply_batches(self) -> None:
-        while True:
-            with self._changed:
-                while not self._to_apply:
-                    if self._ended:
-                        return
-                    self._changed.wait()
-                prepared = self._to_apply.popleft()
+        while (prepared := self._to_apply.get()) is not None:
             self._commit.apply(prepared)
             self._commit.answer(prepared)
-            with self._changed:
-                self._unapplied -= 1
-                self._changed.notify_all()
+            self._applied += 1
+            if self._starved:
+                self._inbox.put(())
