@@ -1,0 +1,1 @@
+"""Benchmarks: everything as a ratio against a reference in the same run (make bench)."""
