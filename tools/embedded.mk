@@ -2,3 +2,6 @@
 
 demo: $(VENV_READY) ## Three sites on files, real clients, the primary killed: identical at the end
 	python -m replicator.embedded.demo --folder build/demo
+
+bench:: $(VENV_READY) ## Side by side with qemu-nbd, plain writes and dd; table and build/bench.json
+	python -m bench.embedded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import shutil
 import time
@@ -26,7 +27,6 @@ from replicator.status import GroupStatus, PositionStatus
 
 GROUP = "orders"
 SITES = ("a", "b", "c")
-_UPSTREAM = {"b": "a", "c": "b"}
 _POLL_SECONDS = 0.05
 
 
@@ -37,6 +37,8 @@ class LabPlan:
     volumes: Mapping[str, str] = field(default_factory=lambda: {"files": "96MiB", "db": "64MiB"})
     journal: str = "128MiB"
     interval: Mapping[str, object] = field(default_factory=lambda: {"fixed": "100ms"})
+    sites: tuple[str, ...] = SITES
+    """The first is primary, each other one pulls from the one before it."""
 
 
 class EmbeddedLab:
@@ -55,11 +57,11 @@ class EmbeddedLab:
         there is no room.
         """
         self._clear()
-        for name in SITES:
+        for name in self.plan.sites:
             (self.folder / name).mkdir(parents=True)
         self.topology_path.write_text(yaml.safe_dump(self._topology(), sort_keys=False))
         topology = read_topology(self.topology_path)
-        for name in SITES:
+        for name in self.plan.sites:
             self.make_files(topology, name)
             self.sites[name] = EmbeddedSite(self.topology_path, topology, GROUP, name)
 
@@ -72,8 +74,9 @@ class EmbeddedLab:
         shutil.rmtree(self.folder)
 
     def _topology(self) -> dict[str, object]:
-        sites: dict[str, object] = {"a": {"primary": True}}
-        for name, upstream in _UPSTREAM.items():
+        chain = self.plan.sites
+        sites: dict[str, object] = {chain[0]: {"primary": True}}
+        for upstream, name in itertools.pairwise(chain):
             interval = dict(self.plan.interval)
             sites[name] = {"upstream": upstream, "link": "pull", "interval": interval}
         group = {
@@ -83,7 +86,7 @@ class EmbeddedLab:
         }
         places = {
             name: {"address": f"198.51.100.{11 + at}", "devices": f"directory:{name}"}
-            for at, name in enumerate(SITES)
+            for at, name in enumerate(chain)
         }
         return {"groups": {GROUP: group}, "sites": places}
 
@@ -118,7 +121,7 @@ class EmbeddedLab:
     @property
     def primary(self) -> EmbeddedSite:
         """The site that clients write at."""
-        return self.sites["a"]
+        return self.sites[self.plan.sites[0]]
 
     def start(self) -> None:
         """Start every site's daemon and wait until each is ready."""
@@ -146,7 +149,7 @@ class EmbeddedLab:
         deadline = time.monotonic() + timeout
         while True:
             points = {name: _own_points(site.status()) for name, site in self.sites.items()}
-            head = points["a"][0]
+            head = points[self.plan.sites[0]][0]
             if all(restored == head for _, restored in points.values()):
                 return head
             if time.monotonic() > deadline:
