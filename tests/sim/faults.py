@@ -407,6 +407,36 @@ def page_copy_that_rots(run: FaultRun) -> None:
     run.counts["F34"] += 1
 
 
+def peer_full_of_garbage(run: FaultRun) -> None:
+    """F35: a peer's pages, catalog or ring are garbage: refused, nothing stored or reclaimed."""
+    reader, source = run.rng.choice((("b", "a"), ("c", "b")))
+    run.write_batches(3)
+    if source == "b":
+        run.pull("b")
+    own, theirs = run.stack(reader), run.stack(source)
+    theirs.checkpoint.run(0.0)
+    device = run.journal(source)
+    good = bytes(device.content)
+    before = own.journal.head, own.journal.body.reclaim, dict(own.journal.peers)
+    low = 0 if run.rng.random() < 0.5 else RING_AT
+    device.content[low:] = run.rng.randbytes(len(good) - low)
+    refused = False
+    for action in (lambda: run.pull(reader), own.peers[source].look):
+        try:
+            action()
+        except (PeerRefused, JournalRotten):
+            refused = True
+    if low == 0 and not refused:
+        raise BrokenPromise(f"{reader} was content with garbage at {source}")
+    own.checkpoint.run(0.0)
+    if low == 0 and before != (own.journal.head, own.journal.body.reclaim, dict(own.journal.peers)):
+        raise BrokenPromise(f"{reader} acted on garbage at {source}")
+    if own.journal.head != before[0]:
+        raise BrokenPromise(f"{reader} stored garbage of {source}")
+    device.content[:] = good
+    run.counts["F35"] += 1
+
+
 def reader_that_is_overtaken(run: FaultRun) -> None:
     """F30: a slow reader that the source does not count: Detached or the truth, never a mix."""
     world, a = run.world, run.stack("a")
@@ -465,6 +495,7 @@ SCENARIOS: tuple[Callable[[FaultRun], None], ...] = (
     disk_that_misplaces,
     journal_that_fails,
     page_copy_that_rots,
+    peer_full_of_garbage,
     reader_that_is_overtaken,
     volume_that_fails,
     volume_that_cannot_be_read,

@@ -6,7 +6,7 @@ from tests import tally
 from tests.sim.campaign import run_many
 from tests.sim.faults import SCENARIOS
 
-ROWS = ("F6", "F7", "F8", "F10", "F11", "F13", "F30", "F33", "F34")
+ROWS = ("F6", "F7", "F8", "F10", "F11", "F13", "F30", "F33", "F34", "F35")
 _ALSO = (
     "F6 refused once",
     "F8 noticed",
