@@ -1,0 +1,61 @@
+#!/usr/bin/python
+"""Ansible module: bring LIO's configuration to what ``replicatorctl target plan`` wants."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: towline_target
+short_description: Plan and apply a site's LIO configuration
+description:
+  - C(replicatorctl target) owns that configuration; this is its check, diff and apply for Ansible.
+options:
+  program: {description: The program., type: path, default: /usr/local/bin/replicatorctl}
+"""
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={"program": {"type": "path", "default": "/usr/local/bin/replicatorctl"}},
+        supports_check_mode=True,
+    )
+    module.exit_json(**converge(module))
+
+
+def converge(module: AnsibleModule) -> dict[str, Any]:
+    """Apply the plan if it holds any change."""
+    changes = planned_changes(module)
+    if changes and not module.check_mode:
+        run(module, "apply")
+        remaining = planned_changes(module)
+        if remaining:
+            module.fail_json(msg=f"applied, but not all took effect: {remaining}")
+    return {
+        "changed": bool(changes),
+        "diff": {"before": "", "after": "".join(f"{change}\n" for change in changes)},
+    }
+
+
+def planned_changes(module: AnsibleModule) -> list[str]:
+    """Return one line for each difference between the kernel and the plan."""
+    answer = json.loads(run(module, "plan", "--json"))
+    changes = answer["changes"] if isinstance(answer, dict) else answer
+    return [change if isinstance(change, str) else json.dumps(change) for change in changes]
+
+
+def run(module: AnsibleModule, *words: str) -> str:
+    """Run ``replicatorctl target``; its last line on failure is the module's message."""
+    code, output, complaint = module.run_command([module.params["program"], "target", *words])
+    if code != 0:
+        lines = (complaint.strip() or output.strip() or f"exit code {code}").splitlines()
+        module.fail_json(msg=f"replicatorctl target {words[0]}: {lines[-1]}", rc=code)
+    return str(output)
+
+
+if __name__ == "__main__":
+    main()
