@@ -1,22 +1,24 @@
 #!/usr/bin/python
-"""Ansible module: a virtual environment filled from a folder of wheels, without any network."""
+"""Ansible module: a virtual environment filled from a tar file of wheels, without any network."""
 
 from __future__ import annotations
 
 import os
 import sys
+import tarfile
+import tempfile
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
 module: towline_environment
-short_description: Install wheels from a folder into a virtual environment
+short_description: Install wheels into a virtual environment
 description:
   - A stamp in the environment names the wheels that it was filled from; other wheels fill it anew.
 options:
   path: {description: The environment., type: path, required: true}
-  wheels: {description: A folder with all wheels., type: path, required: true}
+  wheels: {description: A tar file with all wheels., type: path, required: true}
   digest: {description: The name of exactly these wheels., type: str, required: true}
   requirement: {description: What to install., type: str, required: true}
 """
@@ -63,16 +65,25 @@ def read(path: str) -> str:
 
 
 def fill(module: AnsibleModule) -> None:
-    """Create the environment and install; the running daemon keeps its loaded code."""
+    """Create the environment and install; a running daemon keeps the code that it has loaded."""
     options = module.params
     python = os.path.join(options["path"], "bin", "python")
     if not os.path.exists(python):
         run(module, sys.executable, "-m", "venv", options["path"])
+    with tempfile.TemporaryDirectory() as wheels:
+        with tarfile.open(options["wheels"]) as tar:
+            tar.extractall(wheels, filter="data")
+        install(module, python, wheels)
+
+
+def install(module: AnsibleModule, python: str, wheels: str) -> None:
+    """Install what is missing, and the program itself even if its version did not change."""
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index"]
-    found = ["--find-links", options["wheels"], "--no-compile"]
-    run(module, *pip, *found, options["requirement"])
-    # The same version may have been built from other sources.
-    run(module, *pip, *found, "--force-reinstall", "--no-deps", options["requirement"].split("[")[0])
+    source = ["--find-links", wheels, "--no-compile"]
+    requirement = module.params["requirement"]
+    program = requirement.split("[")[0]
+    run(module, *pip, *source, requirement)
+    run(module, *pip, *source, "--force-reinstall", "--no-deps", program)
 
 
 def run(module: AnsibleModule, *command: str) -> None:

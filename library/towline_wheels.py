@@ -7,6 +7,7 @@ import hashlib
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import tomllib
 from pathlib import Path
@@ -28,7 +29,7 @@ options:
 """
 
 RETURN = r"""
-folder: {description: The folder with all wheels and nothing else., returned: success, type: str}
+archive: {description: A tar file of all wheels., returned: success, type: str}
 digest: {description: A name for exactly these wheels., returned: success, type: str}
 version: {description: The version of towline., returned: success, type: str}
 """
@@ -66,14 +67,14 @@ def gather(project: Path, cache: Path, output: Path, python_version: str) -> dic
     list_digest = _digest(" ".join([python_version, *PLATFORMS, *wanted]).encode())
     dependencies = cache / "wheels" / list_digest
     digest = _digest(list_digest.encode(), *_source_bytes(project))
-    folder = output / digest
+    archive = output / f"wheels-{digest}.tar"
     if not dependencies.is_dir():
         _into(dependencies, lambda scratch: _download(wanted, scratch, python_version))
-    if not folder.is_dir():
-        _into(folder, lambda scratch: _build(project, dependencies, scratch))
+    if not archive.exists():
+        _build(project, dependencies, archive)
     return {
         "changed": False,
-        "folder": str(folder),
+        "archive": str(archive),
         "digest": digest,
         "version": metadata["version"],
     }
@@ -116,19 +117,23 @@ def _download(wanted: list[str], folder: Path, python_version: str) -> None:
     )
 
 
-def _build(project: Path, dependencies: Path, folder: Path) -> None:
+def _build(project: Path, dependencies: Path, archive: Path) -> None:
     """Build from a copy, because setuptools leaves a build folder in the source tree."""
-    with tempfile.TemporaryDirectory() as scratch:
-        source = Path(scratch) / "source"
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=archive.parent) as name:
+        scratch = Path(name)
+        source = scratch / "source"
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(project / "replicator", source / "replicator", ignore=ignored)
         shutil.copy(project / "pyproject.toml", source)
         readme = project / "README.md"
         (source / "README.md").write_text(readme.read_text() if readme.exists() else "Towline\n")
-        arguments = ["wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(source)]
-        _pip(*arguments, *_isolation())
-    for wheel in dependencies.iterdir():
-        shutil.copy(wheel, folder)
+        built = ["--no-deps", "--wheel-dir", str(scratch), str(source)]
+        _pip("wheel", "--quiet", *built, *_isolation())
+        with tarfile.open(scratch / "wheels.tar", "w") as tar:
+            for wheel in [*scratch.glob("*.whl"), *dependencies.iterdir()]:
+                tar.add(wheel, wheel.name)
+        (scratch / "wheels.tar").rename(archive)
 
 
 def _isolation() -> list[str]:
