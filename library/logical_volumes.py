@@ -100,7 +100,9 @@ def converge(module: AnsibleModule, group: VolumeGroup) -> dict[str, Any]:
         created.append(f"logical volume {group.name}/{volume['name']} {volume['size_bytes']} B")
         if not module.check_mode:
             size = f"{int(volume['size_bytes'])}b"
-            group.run("lvcreate", "-qq", "--yes", "-W", "y", "-L", size, "-n", volume["name"], group.name)
+            group.run(
+                "lvcreate", "-qq", "--yes", "-W", "y", "-L", size, "-n", volume["name"], group.name
+            )
     difference = {"before": "", "after": "".join(f"{line}\n" for line in created)}
     return {"changed": bool(created), "created": created, "diff": difference}
 

@@ -42,10 +42,13 @@ def converge(module: AnsibleModule) -> dict[str, Any]:
 
 
 def planned_changes(module: AnsibleModule) -> list[str]:
-    """Return one line for each difference between the kernel and the plan."""
-    answer = json.loads(run(module, "plan", "--json"))
-    changes = answer["changes"] if isinstance(answer, dict) else answer
-    return [change if isinstance(change, str) else json.dumps(change) for change in changes]
+    """Return one line, without secrets, for each step that the plan holds."""
+    signs = {"create": "+", "remove": "-", "set": "~"}
+    steps = json.loads(run(module, "plan", "--json"))["steps"]
+    return [
+        f"{signs.get(step['verb'], step['verb'])} {step['kind']} {step['path']}: {step['value']}"
+        for step in steps
+    ]
 
 
 def run(module: AnsibleModule, *words: str) -> str:

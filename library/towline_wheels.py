@@ -84,7 +84,9 @@ def _source_bytes(project: Path) -> list[bytes]:
     files = [project / "pyproject.toml", *sorted((project / "replicator").rglob("*"))]
     kept = [path for path in files if path.is_file() and "__pycache__" not in path.parts]
     return [
-        part for path in kept for part in (str(path.relative_to(project)).encode(), path.read_bytes())
+        part
+        for path in kept
+        for part in (str(path.relative_to(project)).encode(), path.read_bytes())
     ]
 
 
