@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import sys
 import tarfile
@@ -20,10 +21,12 @@ options:
   path: {description: The environment., type: path, required: true}
   wheels: {description: A tar file with all wheels., type: path, required: true}
   digest: {description: The name of exactly these wheels., type: str, required: true}
-  requirement: {description: What to install., type: str, required: true}
+  program: {description: The wheel that is installed even if its version is there., type: str}
 """
 
 STAMP = "towline-wheels"
+# Of Debian's python3-pip-whl, which python3-venv brings.
+PIP_WHEELS = "/usr/share/python-wheels/pip-*.whl"
 
 
 def main() -> None:
@@ -33,7 +36,7 @@ def main() -> None:
             "path": {"type": "path", "required": True},
             "wheels": {"type": "path", "required": True},
             "digest": {"type": "str", "required": True},
-            "requirement": {"type": "str", "required": True},
+            "program": {"type": "str", "default": "towline"},
         },
         supports_check_mode=True,
     )
@@ -67,23 +70,33 @@ def read(path: str) -> str:
 def fill(module: AnsibleModule) -> None:
     """Create the environment and install; a running daemon keeps the code that it has loaded."""
     options = module.params
-    python = os.path.join(options["path"], "bin", "python")
-    if not os.path.exists(python):
-        run(module, sys.executable, "-m", "venv", options["path"])
-    with tempfile.TemporaryDirectory() as wheels:
+    if not os.path.exists(os.path.join(options["path"], "bin", "python")):
+        # pip is not needed inside: the system's own wheel of it installs, which is much faster.
+        run(module, sys.executable, "-m", "venv", "--without-pip", options["path"])
+    with tempfile.TemporaryDirectory() as folder:
         with tarfile.open(options["wheels"]) as tar:
-            tar.extractall(wheels, filter="data")
-        install(module, python, wheels)
+            tar.extractall(folder)
+        wheels = sorted(glob.glob(os.path.join(folder, "*.whl")))
+        install(module, [wheel for wheel in wheels if is_wanted(options, wheel)])
 
 
-def install(module: AnsibleModule, python: str, wheels: str) -> None:
-    """Install what is missing, and the program itself even if its version did not change."""
-    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index"]
-    source = ["--find-links", wheels, "--no-compile"]
-    requirement = module.params["requirement"]
-    program = requirement.split("[")[0]
-    run(module, *pip, *source, requirement)
-    run(module, *pip, *source, "--force-reinstall", "--no-deps", program)
+def is_wanted(options: dict[str, Any], wheel: str) -> bool:
+    """Tell whether a wheel must be installed: the program always, others if not there yet."""
+    name, version = os.path.basename(wheel).split("-")[:2]
+    there = os.path.join(options["path"], "lib", "python3.*", "site-packages")
+    return name == options["program"] or not glob.glob(f"{there}/{name}-{version}.dist-info")
+
+
+def install(module: AnsibleModule, wheels: list[str]) -> None:
+    """Install exactly these wheels; the controller has resolved what depends on what."""
+    python = os.path.join(module.params["path"], "bin", "python")
+    pip = [python, glob.glob(PIP_WHEELS)[0] + "/pip", "install", "--quiet", "--no-index"]
+    quick = ["--no-deps", "--no-compile", "--force-reinstall", "--disable-pip-version-check"]
+    run(module, *pip, *quick, "--root-user-action=ignore", *wheels)
+    # The sandboxed daemon cannot write these files itself.
+    place = glob.glob(os.path.join(module.params["path"], "lib", "python3.*", "site-packages"))[0]
+    packages = [os.path.join(place, name) for name in ("replicator", "msgspec", "yaml", "xxhash")]
+    run(module, python, "-m", "compileall", "-q", *packages)
 
 
 def run(module: AnsibleModule, *command: str) -> None:
