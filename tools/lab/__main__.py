@@ -10,6 +10,7 @@ from pathlib import Path
 from . import cables, description, image, power, reach
 from .errors import LabError
 from .places import Places
+from .tour import run_tour
 
 BOOT_LIMIT_SECONDS = 600.0
 
@@ -40,6 +41,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     add.set_defaults(act=_down)
     add = commands.add_parser("list", help="show machines, ports and pids")
     add.set_defaults(act=_list)
+    add = commands.add_parser("tour", help="all of make lab: up, provision, write, kill, verify")
+    add.set_defaults(act=_tour)
     add = commands.add_parser("ssh", help="run ssh to a machine")
     add.add_argument("machine")
     add.add_argument("words", nargs=argparse.REMAINDER)
@@ -82,6 +85,10 @@ def _list(options: argparse.Namespace, lab: description.Lab, places: Places) -> 
     for machine in lab.machines:
         pid = power.running_pid(places, machine.name)
         print(f"{machine.name:8} {machine.address:16} port {machine.ssh_port} pid {pid or '-'}")
+
+
+def _tour(options: argparse.Namespace, lab: description.Lab, places: Places) -> None:
+    run_tour(places.project)
 
 
 def _ssh(options: argparse.Namespace, lab: description.Lab, places: Places) -> None:
