@@ -1,32 +1,42 @@
 #!/usr/bin/python
-"""Ansible module: a virtual environment filled from a tar file of wheels, without any network."""
+"""Ansible module: a virtual environment made from a tar file of wheels, without any network.
+
+Wheels are unpacked here and not by pip: pip would have to be installed first, or run out of its
+own wheel, and either takes minutes on an emulated node. The controller's pip has resolved and
+checked them; what is left to do with a wheel is to unzip it and to write its console scripts.
+"""
 
 from __future__ import annotations
 
+import configparser
 import glob
 import os
+import shutil
 import sys
 import tarfile
-import tempfile
+import zipfile
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
 module: towline_environment
-short_description: Install wheels into a virtual environment
+short_description: Make a virtual environment from a tar file of wheels
 description:
-  - A stamp in the environment names the wheels that it was filled from; other wheels fill it anew.
+  - A stamp in the environment names the wheels that it holds. Other wheels make a new environment
+    beside the old one, which then takes its place; a running daemon keeps what it has loaded.
 options:
   path: {description: The environment., type: path, required: true}
   wheels: {description: A tar file with all wheels., type: path, required: true}
   digest: {description: The name of exactly these wheels., type: str, required: true}
-  program: {description: The wheel that is installed even if its version is there., type: str}
+  compiled:
+    description: Packages whose bytecode is made now, because the sandboxed daemon cannot.
+    type: list
+    elements: str
+    default: [replicator, msgspec, yaml, xxhash]
 """
 
 STAMP = "towline-wheels"
-# Of Debian's python3-pip-whl, which python3-venv brings.
-PIP_WHEELS = "/usr/share/python-wheels/pip-*.whl"
 
 
 def main() -> None:
@@ -36,24 +46,28 @@ def main() -> None:
             "path": {"type": "path", "required": True},
             "wheels": {"type": "path", "required": True},
             "digest": {"type": "str", "required": True},
-            "program": {"type": "str", "default": "towline"},
+            "compiled": {
+                "type": "list",
+                "elements": "str",
+                "default": ["replicator", "msgspec", "yaml", "xxhash"],
+            },
         },
         supports_check_mode=True,
     )
-    module.exit_json(**converge(module))
+    try:
+        module.exit_json(**converge(module))
+    except (OSError, tarfile.TarError, zipfile.BadZipFile) as error:
+        module.fail_json(msg=f"cannot make {module.params['path']}: {error}")
 
 
 def converge(module: AnsibleModule) -> dict[str, Any]:
-    """Fill the environment unless its stamp says that it holds these wheels."""
+    """Make the environment unless its stamp says that it holds these wheels."""
     options = module.params
-    stamp = os.path.join(options["path"], STAMP)
-    held = read(stamp)
+    held = read(os.path.join(options["path"], STAMP))
     if held == options["digest"]:
         return {"changed": False}
     if not module.check_mode:
-        fill(module)
-        with open(stamp, "w", encoding="utf-8") as file:
-            file.write(options["digest"])
+        replace(module, options["path"])
     difference = {"before": f"wheels {held or 'none'}\n", "after": f"wheels {options['digest']}\n"}
     return {"changed": True, "diff": difference}
 
@@ -67,39 +81,63 @@ def read(path: str) -> str:
         return ""
 
 
-def fill(module: AnsibleModule) -> None:
-    """Create the environment and install; a running daemon keeps the code that it has loaded."""
-    options = module.params
-    if not os.path.exists(os.path.join(options["path"], "bin", "python")):
-        # pip is not needed inside: the system's own wheel of it installs, which is much faster.
-        run(module, sys.executable, "-m", "venv", "--without-pip", options["path"])
-    with tempfile.TemporaryDirectory() as folder:
-        with tarfile.open(options["wheels"]) as tar:
-            tar.extractall(folder)
-        wheels = sorted(glob.glob(os.path.join(folder, "*.whl")))
-        install(module, [wheel for wheel in wheels if is_wanted(options, wheel)])
+def replace(module: AnsibleModule, path: str) -> None:
+    """Make a new environment beside the old one, then swap them."""
+    new, old = f"{path}.new", f"{path}.old"
+    for leftover in (new, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    run(module, sys.executable, "-m", "venv", "--without-pip", new)
+    (place,) = glob.glob(os.path.join(new, "lib", "python3.*", "site-packages"))
+    unpack(module.params["wheels"], place)
+    for name, target in console_scripts(place).items():
+        write_script(os.path.join(new, "bin", name), os.path.join(path, "bin", "python"), target)
+    packages = [os.path.join(place, name) for name in module.params["compiled"]]
+    # The paths that bytecode names are those after the swap.
+    relocation = ["-s", new, "-p", path]
+    run(module, sys.executable, "-m", "compileall", "-q", *relocation, *packages)
+    with open(os.path.join(new, STAMP), "w", encoding="utf-8") as file:
+        file.write(module.params["digest"])
+    if os.path.exists(path):
+        os.rename(path, old)
+    os.rename(new, path)
+    shutil.rmtree(old, ignore_errors=True)
 
 
-def is_wanted(options: dict[str, Any], wheel: str) -> bool:
-    """Tell whether a wheel must be installed: the program always, others if not there yet."""
-    name, version = os.path.basename(wheel).split("-")[:2]
-    there = os.path.join(options["path"], "lib", "python3.*", "site-packages")
-    return name == options["program"] or not glob.glob(f"{there}/{name}-{version}.dist-info")
+def unpack(archive: str, place: str) -> None:
+    """Unzip every wheel; refuse one with files that belong elsewhere."""
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            wheel = tar.extractfile(member)
+            if wheel is None:
+                continue
+            with zipfile.ZipFile(wheel) as files:
+                if any(name.split("/")[0].endswith(".data") for name in files.namelist()):
+                    raise OSError(f"{member.name} has files outside of its packages")
+                files.extractall(place)
 
 
-def install(module: AnsibleModule, wheels: list[str]) -> None:
-    """Install exactly these wheels; the controller has resolved what depends on what."""
-    python = os.path.join(module.params["path"], "bin", "python")
-    pip = [python, glob.glob(PIP_WHEELS)[0] + "/pip", "install", "--quiet", "--no-index"]
-    quick = ["--no-deps", "--no-compile", "--force-reinstall", "--disable-pip-version-check"]
-    run(module, *pip, *quick, "--root-user-action=ignore", *wheels)
-    # The sandboxed daemon cannot write these files itself.
-    place = glob.glob(os.path.join(module.params["path"], "lib", "python3.*", "site-packages"))[0]
-    packages = [os.path.join(place, name) for name in ("replicator", "msgspec", "yaml", "xxhash")]
-    run(module, python, "-m", "compileall", "-q", *packages)
+def console_scripts(place: str) -> dict[str, str]:
+    """Return the program names and entry points that the unpacked wheels declare."""
+    scripts: dict[str, str] = {}
+    for path in glob.glob(os.path.join(place, "*.dist-info", "entry_points.txt")):
+        parser = configparser.ConfigParser(delimiters=("=",))
+        parser.optionxform = str  # type: ignore[assignment, method-assign]
+        parser.read(path, encoding="utf-8")
+        if parser.has_section("console_scripts"):
+            scripts.update(parser.items("console_scripts"))
+    return scripts
+
+
+def write_script(path: str, python: str, target: str) -> None:
+    """Write a program that calls ``package.module:function``."""
+    module, _, function = target.partition(":")
+    text = f"#!{python}\nimport sys\n\nfrom {module} import {function}\n\nsys.exit({function}())\n"
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o755), "w") as file:
+        file.write(text)
 
 
 def run(module: AnsibleModule, *command: str) -> None:
+    """Run a command that must succeed."""
     code, output, complaint = module.run_command(list(command))
     if code != 0:
         reason = (complaint.strip() or output.strip() or "no reason given").splitlines()[-1]

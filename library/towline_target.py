@@ -13,18 +13,56 @@ module: towline_target
 short_description: Plan and apply a site's LIO configuration
 description:
   - C(replicatorctl target) owns that configuration; this is its check, diff and apply for Ansible.
+  - C(absent) removes all that is ours from LIO, and nothing else.
 options:
   program: {description: The program., type: path, default: /usr/local/bin/replicatorctl}
+  python: {description: Its interpreter., type: path, default: /opt/towline/venv/bin/python}
+  state: {choices: [present, absent], default: present, type: str, description: What is wanted.}
+  prefix: {description: The IQN prefix (C(absent) only)., type: str}
+  site: {description: The site (C(absent) only)., type: str}
+"""
+
+REMOVAL = """
+import json, sys
+from replicator.seams.lio import LioConfiguration
+from replicator.target.apply import apply_plan
+from replicator.target.plan import compute_plan
+seam = LioConfiguration(sys.argv[1], sys.argv[2])
+steps = compute_plan({}, seam.read())
+if sys.argv[3] == "apply":
+    apply_plan(steps, seam)
+print(json.dumps({"steps": [step.as_json() for step in steps]}))
 """
 
 
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
-        argument_spec={"program": {"type": "path", "default": "/usr/local/bin/replicatorctl"}},
+        argument_spec={
+            "program": {"type": "path", "default": "/usr/local/bin/replicatorctl"},
+            "python": {"type": "path", "default": "/opt/towline/venv/bin/python"},
+            "state": {"choices": ["present", "absent"], "default": "present"},
+            "prefix": {"type": "str"},
+            "site": {"type": "str"},
+        },
+        required_if=[("state", "absent", ("prefix", "site"))],
         supports_check_mode=True,
     )
+    if module.params["state"] == "absent":
+        module.exit_json(**remove(module))
     module.exit_json(**converge(module))
+
+
+def remove(module: AnsibleModule) -> dict[str, Any]:
+    """Remove every backstore and target of ours."""
+    options = module.params
+    verb = "plan" if module.check_mode else "apply"
+    command = [options["python"], "-c", REMOVAL, options["prefix"], options["site"], verb]
+    code, output, complaint = module.run_command(command)
+    if code != 0:
+        module.fail_json(msg=(complaint.strip() or "no reason given").splitlines()[-1], rc=code)
+    lines = "".join(f"{step['kind']} {step['path']}\n" for step in json.loads(output)["steps"])
+    return {"changed": bool(lines), "diff": {"before": lines, "after": ""}}
 
 
 def converge(module: AnsibleModule) -> dict[str, Any]:
