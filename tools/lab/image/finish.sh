@@ -55,6 +55,13 @@ chroot "$root" systemctl mask --quiet apt-daily.timer apt-daily-upgrade.timer dp
     proc-sys-fs-binfmt_misc.automount systemd-pstore.service 2>/dev/null || true
 chroot "$root" systemctl disable --quiet multipathd.service multipathd.socket open-iscsi.service \
     nftables.service 2>/dev/null || true
+# Each reload of systemd runs all generators, which takes long under emulation: one is needed.
+mkdir -p "$root/etc/systemd/system-generators"
+for generator in "$root"/lib/systemd/system-generators/*; do
+    name=${generator##*/}
+    [ "$name" = systemd-fstab-generator ] ||
+        ln -sf /dev/null "$root/etc/systemd/system-generators/$name"
+done
 mkdir -p "$root/etc/ssh/sshd_config.d"
 printf 'UseDNS no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\nMaxSessions 64\nMaxStartups 64\n' \
     >"$root/etc/ssh/sshd_config.d/lab.conf"
