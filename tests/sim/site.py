@@ -117,8 +117,13 @@ class Stack:
         clock: SimClock,
         boot_id: bytes,
         parts: Parts = REAL,
+        *,
+        redo: bool = True,
     ) -> None:
-        """Recover the journal and redo: SimulatedCrash at any operation, errors as recovery's."""
+        """Recover the journal and redo: SimulatedCrash at any operation, errors as recovery's.
+
+        A secondary may leave the redo to its restore mover (``redo`` False), as its daemon does.
+        """
         name = machine.name
         self.name = name
         self.machine = machine
@@ -136,7 +141,7 @@ class Stack:
             self.volumes[entry.id] = DataVolume(entry.id, entry.name, entry.size_bytes, volume)
         self.recovered = parts.recover(self.journal)
         self.restore = parts.restore(self.journal, self.volumes, shape.window_bytes)
-        while self.restore.step(clock.monotonic()):
+        while (redo or UPSTREAM[name] is None) and self.restore.step(clock.monotonic()):
             pass
         self.peers = {site: parts.peer(site, views[site], self.journal) for site in others}
         if self.journal.body.role == "primary":

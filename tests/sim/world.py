@@ -104,11 +104,13 @@ class World:
         site.powered = True
         site.clock.boot()
         boot_id = self.rng.randbytes(16)
+        redo = self.rng.random() < 0.5
 
         def boot() -> None:
             site.stack = None
+            views = self.views(name)
             stack = Stack(
-                site.machine, self.shape, self.views(name), site.clock, boot_id, self.parts
+                site.machine, self.shape, views, site.clock, boot_id, self.parts, redo=redo
             )
             site.stack = stack
             self._note_head(site)
@@ -132,7 +134,9 @@ class World:
                 for position, point in self.points.items()
                 if position <= head.position
             }
-        self.oracle.judge_at(stack.images(), head.position, f"{name} after recovery")
+        if stack.applied.position == head.position:
+            self.oracle.judge_at(stack.images(), head.position, f"{name} after recovery")
+            self.counts["judged after recovery"] += 1
         self.counts["recoveries"] += 1
 
     def act(self, name: str, action: Callable[[], object]) -> bool:
