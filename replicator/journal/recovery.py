@@ -19,6 +19,10 @@ from replicator.journal.reader import read_batches
 from replicator.model import BLOCK
 
 _WINDOW = 4 << 20
+_BATCHES_LOOKED_AT = 4
+"""Largest batches beyond the end in which a later header is looked for. The next header stands
+within one; looking through the whole ring would cost a start its time and find no more, unless
+rot has eaten every header between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,10 @@ def find_later_batch(journal: Journal, end: int) -> int | None:
     group_id = journal.catalog.group_id
     ring = journal.ring
     position = end + BLOCK
-    limit = journal.reclaim + ring.place.size
+    limit = min(
+        journal.reclaim + ring.place.size,
+        end + _BATCHES_LOOKED_AT * journal.body.batch_bound,
+    )
     while position < limit:
         content = ring.read(position, min(_WINDOW, limit - position))
         text = bytes(content)
