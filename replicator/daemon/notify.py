@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
+
+log = logging.getLogger(__name__)
 
 
 def notify_systemd(state: str) -> None:
@@ -14,4 +17,7 @@ def notify_systemd(state: str) -> None:
     if address.startswith("@"):
         address = "\0" + address[1:]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifier:
-        notifier.sendto(state.encode(), address)
+        try:
+            notifier.sendto(state.encode(), address)
+        except OSError as error:  # nobody listens (any more): that is no reason to end
+            log.warning("not notified state=%s reason=%s", state, error)

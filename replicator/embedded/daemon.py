@@ -148,7 +148,10 @@ class EmbeddedSite:
         self.kills += 1
 
     def stop(self) -> None:
-        """Ask the daemon to end and wait; kill it if it does not."""
+        """Ask the daemon to end and wait; kill it if it does not.
+
+        Raises DaemonEnded if it ends with an error, DaemonUnreachable if it had to be killed.
+        """
         if self._process is None or not self.running:
             return
         self._process.send_signal(signal.SIGTERM)
@@ -160,6 +163,8 @@ class EmbeddedSite:
             raise DaemonUnreachable(
                 f"site {self.name}: did not end within {STOP_SECONDS:g} s; see {self.log_path}"
             ) from None
+        if self._process.returncode:
+            raise self.ended()
 
     def status(self) -> GroupStatus:
         """Ask the daemon; DaemonUnreachable if it does not answer."""

@@ -7,6 +7,8 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from replicator.embedded.lab import LabPlan
 from tests.embedded.conftest import MakeLab
 from tests.fakes.nbd_client import REQUEST_MAGIC, WRITE, NbdClient
@@ -32,6 +34,7 @@ def _flood(path: Path, until: float) -> None:
             flying -= 1
 
 
+@pytest.mark.slow
 def test_memory_many_greedy_and_many_slow_clients_stays_below_the_bar(make_lab: MakeLab) -> None:
     lab = make_lab(PLAN)
     lab.start()
