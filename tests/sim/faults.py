@@ -142,11 +142,13 @@ def rot_before_it_is_pulled(run: FaultRun) -> None:
     if source == "b":
         run.pull("b")
     low = run.stack(reader).journal.head.position
-    ends = [at for at in run.world.points if at > low]
     last = run.stack(source).journal.head.position
+    room = low + run.stack(reader).journal.free_bytes
+    ends = [at for at in run.world.points if low < at <= room]
     if source == "a":
         last = max((at for at in ends if at < last), default=low)
         run.stack("a").checkpoint.run(0.0)
+    last = max((at for at in ends if at <= last), default=low)
     if last <= low:
         return
     rot = Rot(run, source, low, last)
