@@ -337,7 +337,7 @@ def main() -> int:
     if missing:
         print(f"bench: missing {', '.join(missing)}: run tools/packages.sh", file=sys.stderr)
         return MissingPackage.exit_code
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=110)
     folder = arguments.folder.absolute()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

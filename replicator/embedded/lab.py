@@ -97,7 +97,7 @@ class EmbeddedLab:
         part = group.site(name)
         for volume in group.volumes:
             path = Path(naming.volume_path(site, GROUP, volume.name))
-            preallocate(path, volume.size_bytes)
+            preallocate(path, volume.size_bytes, written=True)
         journal = Path(naming.journal_path(site, GROUP))
         preallocate(journal, group.journal.size_bytes, written=True)
         new = NewJournal(
