@@ -22,8 +22,8 @@ from .places import Places
 GROUP = "orders"
 PRIMARY, LAST = "a", "c"
 HOST = "app1"
-WRITE_SECONDS = 30.0
-KILL_AFTER_SECONDS = 10.0
+WRITE_SECONDS = 35.0
+KILL_AFTER_SECONDS = 8.0
 CATCH_UP_SECONDS = 300.0
 POLL_SECONDS = 2.0
 GUEST_PROGRAMS = Path(__file__).parent / "guest"
