@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from . import image
 from .errors import LabError
 from .places import Places
 
@@ -34,7 +35,10 @@ def run_tour(project: Path) -> None:
     """Run all steps and leave ``report.json`` in the lab's state."""
     tour = Tour(Places(project), project)
     began = time.monotonic()
-    with tour.step("machines"):
+    with tour.step("image (built once, then from the cache)"):
+        tour.places.make()
+        image.cached(tour.places.cache) or image.build(tour.places.cache)
+    with tour.step("machines boot"):
         tour.playbook("playbooks/lab.yml")
     with tour.step("provisioning"):
         tour.playbook("playbooks/site.yml")
