@@ -219,7 +219,7 @@ def _pull_rate(expected_bytes: int) -> float:
         big = [pull for pull in history["pulls"] if pull["bytes"] >= 1 << 20]
         if sum(pull["bytes"] for pull in big) >= expected_bytes * 0.9 and len(big) > 2:
             moved = sum(pull["bytes"] for pull in big[1:])
-            return moved / ((big[-1]["at_ns"] - big[0]["at_ns"]) / 1e9)
+            return float(moved / ((big[-1]["at_ns"] - big[0]["at_ns"]) / 1e9))
     raise CommandFailed("b has not caught up within 120 looks")
 
 
