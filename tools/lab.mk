@@ -13,3 +13,11 @@ bench:: $(VENV_READY)
 	else
 	    echo "bench: the part in the VMs needs a lab that is up: make lab"
 	fi
+
+test-vm:: $(VENV_READY) ## The VM lab's scenarios; ends with the test runner's summaries
+	mkdir -p build
+	status=0
+	molecule test --all 2>&1 | tee build/molecule.log || status=$$?
+	echo "test-vm: the test runner's own summaries (build/molecule.log has everything):"
+	grep -oE '[0-9]+ (passed|failed|error|skipped)[a-z0-9, ]* in [0-9.]+s.*' build/molecule.log || status=1
+	exit $$status
