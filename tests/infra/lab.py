@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import testinfra
+import paramiko
 from testinfra.backend.base import CommandResult
+from testinfra.backend.paramiko import ParamikoBackend
+from testinfra.host import Host
 
 from replicator.codec import naming
 from replicator.codec.topology import Group, Topology
@@ -51,6 +53,15 @@ def until(condition: Callable[[], _T], limit_seconds: float, what: str) -> _T:
         time.sleep(POLL_SECONDS)
 
 
+class KnownHost(ParamikoBackend):
+    """Testinfra's paramiko backend, with the lab's known_hosts: nothing is trusted on first use."""
+
+    def _load_ssh_config(self, client: paramiko.SSHClient, *words: Any) -> None:
+        super()._load_ssh_config(client, *words)
+        client.load_host_keys(str(Path(self.ssh_config).with_name("known_hosts")))
+        client.set_missing_host_key_policy(paramiko.RejectPolicy())
+
+
 class Node:
     """One machine, reached with testinfra over paramiko."""
 
@@ -61,9 +72,9 @@ class Node:
 
     def connect(self) -> None:
         """Take a new connection (after a reboot)."""
-        self.host = testinfra.get_host(
-            f"paramiko://{self.name}", ssh_config=str(self._ssh_config), timeout=60
-        )
+        backend = KnownHost(self.name, ssh_config=str(self._ssh_config), timeout=60)
+        self.host = Host(backend)
+        backend.set_host(self.host)
 
     def run(self, command: str, limit_seconds: int = COMMAND_SECONDS) -> CommandResult:
         """Run a shell command; one that hangs ends with 124."""
