@@ -16,6 +16,7 @@ class Kind(Enum):
     BACKSTORE = "backstore"
     BACKSTORE_ATTRIBUTE = "backstore attribute"
     ALUA_STATE = "ALUA state"
+    DISCOVERY_CLOSED = "discovery closed"
     TARGET = "target"
     TPG_ATTRIBUTE = "portal group attribute"
     TPG_PARAMETER = "portal group parameter"
@@ -88,6 +89,7 @@ SETTABLE = frozenset(
     (
         Kind.BACKSTORE_ATTRIBUTE,
         Kind.ALUA_STATE,
+        Kind.DISCOVERY_CLOSED,
         Kind.TPG_ATTRIBUTE,
         Kind.TPG_PARAMETER,
         Kind.CHAP,

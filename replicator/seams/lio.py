@@ -73,6 +73,7 @@ class LioConfiguration:
                 for tpg in target.tpgs:
                     self._read_target(tree, target.wwn, tpg)
             used = {value for key, value in tree.items() if key[0] is Kind.LUN}
+            tree[Kind.DISCOVERY_CLOSED, "iscsi"] = bool(self._fabric.discovery_enable_auth)
             for storage in self._root.storage_objects:
                 if f"{storage.plugin}/{storage.name}" in used or self._is_left_behind(storage):
                     self._read_backstore(tree, storage)
@@ -210,6 +211,8 @@ class LioConfiguration:
                 self._storage(names[0], names[1]).set_attribute(names[2], value)
             elif kind is Kind.ALUA_STATE:
                 self._alua(self._storage(names[0], names[1])).alua_access_state = value
+            elif kind is Kind.DISCOVERY_CLOSED:
+                self._fabric.discovery_enable_auth = bool(value)
             elif kind is Kind.TPG_ATTRIBUTE:
                 self._tpg(names[0]).set_attribute(names[1], value)
             elif kind is Kind.TPG_PARAMETER:

@@ -73,6 +73,8 @@ def wanted_tree(
     tree: Tree = {}
     if site.devices.kind != "lvm":
         return tree
+    # Authentication is asked for and no user may: node records are static, nobody discovers.
+    tree[Kind.DISCOVERY_CLOSED, "iscsi"] = True
     builder = _Builder(topology, site, secrets, tree)
     for group in topology.groups_at(site_name):
         serving = group.primary.name == site_name if serves is None else serves(group)

@@ -52,7 +52,7 @@ class MemoryLio:
     @staticmethod
     def _parents(key: Key, value: Value) -> list[Key]:
         kind, *names = key
-        if kind in (Kind.BACKSTORE, Kind.TARGET):
+        if kind in (Kind.BACKSTORE, Kind.TARGET, Kind.DISCOVERY_CLOSED):
             return []
         if kind in (Kind.BACKSTORE_ATTRIBUTE, Kind.ALUA_STATE):
             return [(Kind.BACKSTORE, names[0], names[1])]

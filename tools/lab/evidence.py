@@ -1,12 +1,14 @@
 """Collect what a failed test left in the lab: logs, journals' headers, states, serial consoles.
 
 One folder a failure, beside the lab's state so that it outlives ``make lab-down``:
-``build/lab-evidence/TIME/MACHINE/...``. Works on a lab that is half up; never raises.
+``build/lab-evidence/TIME/MACHINE/...``. One login a machine, because a login is dear under
+emulation. Works on a lab that is half up: what cannot be had is said in its file.
 """
 
 from __future__ import annotations
 
 import argparse
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,8 +18,10 @@ from pathlib import Path
 from . import description, power
 from .places import Places
 
-LIMIT_SECONDS = 60
-LOG_LINES = 2000
+COMMAND_SECONDS = 20
+MACHINE_SECONDS = 120
+LOG_LINES = 1500
+BOUNDARY = "----- towline evidence: "
 
 COMMANDS = {
     "journalctl.txt": f"journalctl --no-pager -o short-precise -n {LOG_LINES}",
@@ -25,21 +29,17 @@ COMMANDS = {
     "dmesg.txt": "dmesg",
     "sessions.txt": "iscsiadm -m session -P 1",
     "block.txt": "lsblk -o NAME,TYPE,SIZE,RO,MOUNTPOINTS; dmsetup table; ls -l /dev/disk/by-path",
-    "links.txt": "ip -br address; ip route; ss -tn",
-    "pressure.txt": "uptime; free -m; ps aux --sort -rss | head -20",
+    "links.txt": "ip -br address; ip route; uptime; free -m",
 }
 SITE_COMMANDS = {
     "status.json": "replicatorctl status --json",
-    "check.txt": "replicatorctl check",
-    "pulls.json": "replicatorctl pulls --json",
     "journal.json": "replicatorctl journal info --json",
-    "journal-check.txt": "replicatorctl journal check",
     "target-plan.json": "replicatorctl target plan --json",
 }
 
 
 def collect(project: Path, reason: str) -> Path:
-    """Write everything into one new folder and return it; what cannot be had is said there."""
+    """Write everything into one new folder and return it."""
     places = Places(project)
     lab = description.load(project)
     folder = new_folder(places)
@@ -54,8 +54,8 @@ def collect(project: Path, reason: str) -> Path:
             (place / "not-running").touch()
             continue
         commands = COMMANDS | (SITE_COMMANDS if machine.disks else {})
-        for name, command in commands.items():
-            (place / name).write_text(_ask(places, machine.name, command))
+        for name, text in split(_ask(places, machine.name, commands)).items():
+            (place / name).write_text(text)
     return folder
 
 
@@ -73,18 +73,36 @@ def new_folder(places: Places) -> Path:
     raise FileExistsError(f"{base}/{stem} and 999 more are there")
 
 
-def _ask(places: Places, machine: str, command: str) -> str:
-    words = ["ssh", "-F", str(places.ssh_config), "-o", "ConnectTimeout=20", machine]
-    bounded = f"timeout {LIMIT_SECONDS} sh -c '{command.replace(chr(39), chr(34))}'"
-    try:
-        outcome = subprocess.run(
-            [*words, bounded], capture_output=True, text=True, timeout=LIMIT_SECONDS + 30
-        )
-    except subprocess.TimeoutExpired:
-        return f"$ {command}\nno answer in {LIMIT_SECONDS + 30} s\n"
-    if outcome.returncode == 0:
-        return outcome.stdout
-    return f"{outcome.stdout}{outcome.stderr}$ {command}\nended with {outcome.returncode}\n"
+def script(commands: dict[str, str]) -> str:
+    """Return a shell script that runs every command, each after a line with its file's name."""
+    return "\n".join(
+        f"echo {shlex.quote(BOUNDARY + name)}\n"
+        f"timeout {COMMAND_SECONDS} sh -c {shlex.quote(command)} 2>&1 || echo ended with $?"
+        for name, command in commands.items()
+    )
+
+
+def split(output: str) -> dict[str, str]:
+    """Return file names to texts; what came before the first name is ``ssh.txt``."""
+    first, *rest = ("\n" + output).split("\n" + BOUNDARY)
+    files = {"ssh.txt": first.strip() + "\n"} if first.strip() else {}
+    for piece in rest:
+        name, _, text = piece.partition("\n")
+        files[name] = text + "\n"
+    return files
+
+
+def _ask(places: Places, machine: str, commands: dict[str, str]) -> str:
+    words = ["ssh", "-F", str(places.ssh_config), "-o", "ConnectTimeout=20", machine, "sh -s"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT) as ssh:
+        try:
+            output, _ = ssh.communicate(script(commands).encode(), timeout=MACHINE_SECONDS)
+        except subprocess.TimeoutExpired:
+            ssh.kill()
+            output, _ = ssh.communicate()
+            output += f"\nno end after {MACHINE_SECONDS} s\n".encode()
+    return output.decode(errors="replace")
 
 
 def main() -> int:
