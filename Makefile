@@ -62,7 +62,8 @@ fix: $(VENV_READY) ## Put right what the linters can put right themselves
 check: lint test-quick ## Everything that needs no VM, with small counts (under 5 minutes)
 	$(CHECK_COUNTS) python -m pytest -m 'not slow and not vm' $(DEEP_TESTS)
 
-test: lint test-quick test-vm test-deep ## Everything, with the counts of a release (what CI runs)
+# test-vm joins `test` when it has been green from nothing on a machine of its own (docs/testing.md).
+test: lint test-quick test-deep ## Everything that needs no VM, with the counts of a release (CI)
 
 test-quick: $(VENV_READY)
 	python -m pytest -m 'not vm' $(QUICK_TESTS)
