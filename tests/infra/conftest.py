@@ -11,7 +11,7 @@ import pytest
 from tests.infra.lab import PLACE, PROJECT, Lab, LabMissing, Stamps
 from tools.lab import evidence
 
-MOST_EVIDENCE = 3
+MOST_EVIDENCE = 2
 """So many failures of one run are collected; later ones seldom tell more."""
 
 _collected: list[Path] = []
@@ -21,6 +21,7 @@ _noted: list[str] = []
 def pytest_configure(config: pytest.Config) -> None:
     """Name the mark of the tests that disturb (molecule runs them as its side effect)."""
     config.addinivalue_line("markers", "side_effect: disturbs the lab, and puts it right again")
+    config.addinivalue_line("markers", "unproved: has not run to its end in the lab yet")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -82,6 +83,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Take the scenario's mark away: it ran to its end, or its evidence is already saved."""
-    side_effects_only = session.config.option.markexpr == "side_effect"
+    side_effects_only = session.config.option.markexpr.startswith("side_effect")
     if _collected or (exitstatus == pytest.ExitCode.OK and not side_effects_only):
         Lab.scenario_mark().unlink(missing_ok=True)

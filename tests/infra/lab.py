@@ -335,8 +335,10 @@ class Lab:
         """Start fio at the host: random 4 KiB writes at a rate, read back and verified."""
         unit = f"towline-test-{name}"
         size = seconds * rate * 4096
+        # fio takes a colon for the end of a file's name, so it gets the kernel's name of the disk.
+        disk = self.app.ok(f"readlink -e {self.host_disk(volume)}").strip()
         words = (
-            f"fio --name={name} --filename={self.host_disk(volume)} --direct=1 --ioengine=libaio"
+            f"fio --name={name} --filename={disk} --direct=1 --ioengine=libaio"
             f" --rw=randwrite --bs=4k --iodepth={depth} --size={size} --rate_iops=,{rate}"
             " --verify=crc32c --verify_fatal=1 --randrepeat=0"
             f" --output-format=json --output=/run/{unit}.json"

@@ -10,7 +10,7 @@ import pytest
 from tests import tally
 from tests.infra.lab import Lab, Stamps, until
 
-pytestmark = pytest.mark.side_effect
+pytestmark = [pytest.mark.side_effect, pytest.mark.unproved]
 
 BLOCK = 4096
 PAYLOAD = BLOCK + 100

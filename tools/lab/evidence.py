@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from .places import Places
 
 COMMAND_SECONDS = 20
 MACHINE_SECONDS = 120
-LOG_LINES = 1500
+LOG_LINES = 500
 BOUNDARY = "----- towline evidence: "
 
 COMMANDS = {
@@ -44,19 +45,23 @@ def collect(project: Path, reason: str) -> Path:
     lab = description.load(project)
     folder = new_folder(places)
     (folder / "reason.txt").write_text(reason + "\n")
-    for machine in lab.machines:
-        place = folder / machine.name
-        place.mkdir()
-        console = places.state / machine.name / "console.log"
-        if console.exists():
-            shutil.copyfile(console, place / "console.log")
-        if power.running_pid(places, machine.name) is None:
-            (place / "not-running").touch()
-            continue
-        commands = COMMANDS | (SITE_COMMANDS if machine.disks else {})
-        for name, text in split(_ask(places, machine.name, commands)).items():
-            (place / name).write_text(text)
+    with ThreadPoolExecutor(len(lab.machines)) as pool:
+        list(pool.map(lambda machine: _save(places, machine, folder), lab.machines))
     return folder
+
+
+def _save(places: Places, machine: description.Machine, folder: Path) -> None:
+    place = folder / machine.name
+    place.mkdir()
+    console = places.state / machine.name / "console.log"
+    if console.exists():
+        shutil.copyfile(console, place / "console.log")
+    if power.running_pid(places, machine.name) is None:
+        (place / "not-running").touch()
+        return
+    commands = COMMANDS | (SITE_COMMANDS if machine.disks else {})
+    for name, text in split(_ask(places, machine.name, commands)).items():
+        (place / name).write_text(text)
 
 
 def new_folder(places: Places) -> Path:
