@@ -16,11 +16,13 @@ description:
   - Quicker by far than gathering all facts, which matters on emulated machines.
 options:
   packages: {description: Packages that must be installed., type: list, elements: str, default: []}
+  foreign: {description: Packages to look out for., type: list, elements: str, default: []}
 """
 
 RETURN = r"""
 distribution: {description: Such as C(debian 12)., returned: success, type: str}
 kernel: {description: The version of the running kernel's package., returned: success, type: str}
+found: {description: Those of C(foreign) that are installed., returned: success, type: list}
 missing: {description: Packages that are not installed., returned: success, type: list}
 """
 
@@ -28,7 +30,10 @@ missing: {description: Packages that are not installed., returned: success, type
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
-        argument_spec={"packages": {"type": "list", "elements": "str", "default": []}},
+        argument_spec={
+            "packages": {"type": "list", "elements": "str", "default": []},
+            "foreign": {"type": "list", "elements": "str", "default": []},
+        },
         supports_check_mode=True,
     )
     module.exit_json(changed=False, **facts(module))
@@ -41,19 +46,20 @@ def facts(module: AnsibleModule) -> dict[str, Any]:
     numbers = re.search(r"\d+\.\d+\.\d+", os.uname().version) or re.search(
         r"\d+\.\d+(\.\d+)?", os.uname().release
     )
+    present = installed(module, module.params["packages"] + module.params["foreign"])
     return {
         "distribution": f"{release.get('ID', 'unknown')} {release.get('VERSION_ID', '')}".strip(),
         "kernel": numbers.group() if numbers else "0",
-        "missing": missing(module, module.params["packages"]),
+        "missing": [name for name in module.params["packages"] if name not in present],
+        "found": [name for name in module.params["foreign"] if name in present],
     }
 
 
-def missing(module: AnsibleModule, packages: list[str]) -> list[str]:
-    """Return those of the packages that dpkg does not have installed."""
+def installed(module: AnsibleModule, packages: list[str]) -> set[str]:
+    """Return those of the packages that dpkg has installed."""
     form = "${Package} ${db:Status-Status}\n"
     _, output, _ = module.run_command(["dpkg-query", "--show", f"--showformat={form}", *packages])
-    installed = {line.split()[0] for line in output.splitlines() if line.endswith(" installed")}
-    return [name for name in packages if name not in installed]
+    return {line.split()[0] for line in output.splitlines() if line.endswith(" installed")}
 
 
 if __name__ == "__main__":

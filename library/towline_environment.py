@@ -29,6 +29,8 @@ options:
   path: {description: The environment., type: path, required: true}
   wheels: {description: A tar file with all wheels., type: path, required: true}
   digest: {description: The name of exactly these wheels., type: str, required: true}
+  links: {description: A folder that gets a link to each program., type: path, required: true}
+  programs: {description: The programs that are linked., type: list, elements: str, default: []}
   compiled:
     description: Packages whose bytecode is made now, because the sandboxed daemon cannot.
     type: list
@@ -46,6 +48,8 @@ def main() -> None:
             "path": {"type": "path", "required": True},
             "wheels": {"type": "path", "required": True},
             "digest": {"type": "str", "required": True},
+            "links": {"type": "path", "required": True},
+            "programs": {"type": "list", "elements": "str", "default": []},
             "compiled": {
                 "type": "list",
                 "elements": "str",
@@ -64,12 +68,31 @@ def converge(module: AnsibleModule) -> dict[str, Any]:
     """Make the environment unless its stamp says that it holds these wheels."""
     options = module.params
     held = read(os.path.join(options["path"], STAMP))
-    if held == options["digest"]:
+    links = missing_links(options)
+    if held == options["digest"] and not links:
         return {"changed": False}
     if not module.check_mode:
-        replace(module, options["path"])
+        if held != options["digest"]:
+            replace(module, options["path"])
+        for link, program in links.items():
+            if os.path.lexists(link):
+                os.unlink(link)
+            os.symlink(program, link)
     difference = {"before": f"wheels {held or 'none'}\n", "after": f"wheels {options['digest']}\n"}
     return {"changed": True, "diff": difference}
+
+
+def missing_links(options: dict[str, Any]) -> dict[str, str]:
+    """Return the links that are not there or lead elsewhere, and where they should lead."""
+    wanted = {
+        os.path.join(options["links"], name): os.path.join(options["path"], "bin", name)
+        for name in options["programs"]
+    }
+    return {
+        link: program
+        for link, program in wanted.items()
+        if not (os.path.islink(link) and os.readlink(link) == program)
+    }
 
 
 def read(path: str) -> str:
@@ -84,6 +107,7 @@ def read(path: str) -> str:
 def replace(module: AnsibleModule, path: str) -> None:
     """Make a new environment beside the old one, then swap them."""
     new, old = f"{path}.new", f"{path}.old"
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
     for leftover in (new, old):
         shutil.rmtree(leftover, ignore_errors=True)
     run(module, sys.executable, "-m", "venv", "--without-pip", new)
