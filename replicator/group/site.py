@@ -111,7 +111,11 @@ class SiteRuntime:
         self.devices.close()
 
     def halt(self, reason: str) -> None:
-        """Answer, store and apply nothing more; say why, in the page too if it can be written."""
+        """Answer hosts nothing more and say why, in the page too if it can be written.
+
+        The mover that failed has ended; others go on with what is sound (a secondary whose restore
+        halts still receives), so that less is missing when the cause is mended.
+        """
         with self._lock:
             if self.state == "halted":
                 return
