@@ -340,7 +340,7 @@ class Lab:
         words = (
             f"fio --name={name} --filename={disk} --direct=1 --ioengine=libaio"
             f" --rw=randwrite --bs=4k --iodepth={depth} --size={size} --rate_iops=,{rate}"
-            " --verify=crc32c --verify_fatal=1 --randrepeat=0"
+            " --verify=crc32c --verify_fatal=1 --verify_state_save=0 --randrepeat=0"
             f" --output-format=json --output=/run/{unit}.json"
         )
         self.app.ok(f"rm -f /run/{unit}.json; systemd-run --quiet --collect --unit={unit} {words}")
