@@ -41,8 +41,12 @@ class Places:
 
     def make(self) -> None:
         """Create the folders; refuse a socket folder that somebody else made."""
-        self.state.mkdir(parents=True, exist_ok=True)
-        self.cache.mkdir(parents=True, exist_ok=True)
+        for folder in (self.state, self.cache):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                next_step = "choose others with TOWLINE_LAB and TOWLINE_CACHE"
+                raise LabError(f"cannot make {folder}: {error.strerror}", next_step) from error
         self.sockets.mkdir(mode=0o700, exist_ok=True)
         owner = self.sockets.lstat()
         if owner.st_uid != os.getuid() or self.sockets.is_symlink():
