@@ -32,6 +32,8 @@ from replicator.seams.nodefiles import read_site_name, read_topology
 
 log = logging.getLogger("replicatord")
 
+_ENDING = {signal.SIGTERM, signal.SIGINT}
+
 _SWITCH_SECONDS = 0.0005
 """Interpreter switch interval: a thread that comes back from the kernel waits no longer."""
 
@@ -63,17 +65,16 @@ def main(argv: list[str] | None = None) -> int:
         stream=sys.stderr,
     )
     sys.setswitchinterval(_SWITCH_SECONDS)
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
+    # Waited for with sigwait: a handler that sets an Event can meet the main thread inside it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:
-        return _run(arguments, ended)
+        return _run(arguments)
     except TowlineError as error:
         print(f"replicatord: {error}", file=sys.stderr)
         return error.exit_code
 
 
-def _run(arguments: argparse.Namespace, ended: threading.Event) -> int:
+def _run(arguments: argparse.Namespace) -> int:
     topology = read_topology(arguments.topology)
     site_name = arguments.site or read_site_name(naming.DEFAULT_SITE_PATH)
     group = topology.group(arguments.group)
@@ -94,26 +95,28 @@ def _run(arguments: argparse.Namespace, ended: threading.Event) -> int:
     )
     server.start()
     try:
-        _serve(runtime, front_end, ended)
+        _serve(runtime, front_end)
     finally:
         server.close()
     return 0
 
 
-def _serve(runtime: SiteRuntime, front_end: FrontEnd | None, ended: threading.Event) -> None:
+def _serve(runtime: SiteRuntime, front_end: FrontEnd | None) -> None:
     try:
         if front_end is not None:
             front_end.hold()
         runtime.start()
         if front_end is not None and runtime.runner is not None:
-            front_end.start(runtime.runner)
             runtime.on_halt = _in_background(front_end)
+            front_end.start(runtime.runner)
+            if runtime.state == "halted":
+                front_end.stop()
         gc.freeze()  # what is loaded by now lives as long as the process
         notify_systemd("READY=1")
         log.info(
             "ready group=%s site=%s state=%s", runtime.group.name, runtime.part.name, runtime.state
         )
-        ended.wait()
+        signal.sigwait(_ENDING)
         notify_systemd("STOPPING=1")
     finally:
         if front_end is not None:

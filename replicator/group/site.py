@@ -93,10 +93,12 @@ class SiteRuntime:
             if self.journal.body.marks:
                 self.journal.publish(marks={})
             self.state = "following" if self.journal.attached else "unattached"
-            self._start_secondary()
-        self._start("checkpoint", self._checkpoint_step)
+            self._add_secondary_threads()
+        self._add_thread("checkpoint", self._checkpoint_step)
         for name, step in observers.items():
-            self._start(name, step)
+            self._add_thread(name, step)
+        for thread in list(self._threads.values()):  # all are there before one wakes another
+            thread.start()
 
     def stop(self) -> None:
         """End every mover, checkpoint once more, close the devices."""
@@ -163,14 +165,14 @@ class SiteRuntime:
 
     # -- secondary -------------------------------------------------------------------------
 
-    def _start_secondary(self) -> None:
+    def _add_secondary_threads(self) -> None:
         upstream = self.part.upstream
         assert upstream is not None
         self._pull = Pull(
             self.journal, self.devices.peers[upstream], self.part.interval, self.clock
         )
-        self._start("pull", self._pull_step)
-        self._start("restore", self._restore_step)
+        self._add_thread("pull", self._pull_step)
+        self._add_thread("restore", self._restore_step)
 
     def _pull_step(self) -> float:
         attached = self.journal.attached
@@ -225,10 +227,8 @@ class SiteRuntime:
         if known is None or known[0] != generation:
             self.page_seen_at[peer.site] = (generation, self.clock.monotonic())
 
-    def _start(self, name: str, step: Callable[[], float]) -> None:
-        thread = MoverThread(name, step, lambda error: self._failed(name, error))
-        self._threads[name] = thread
-        thread.start()
+    def _add_thread(self, name: str, step: Callable[[], float]) -> None:
+        self._threads[name] = MoverThread(name, step, lambda error: self._failed(name, error))
 
     def _clear(self, name: str) -> None:
         if self.faults.pop(name, None) is not None:

@@ -58,7 +58,11 @@ class FioWriter:
         """Let fio pull the trigger, and wait for its end."""
         assert self._process is not None
         (self._folder / "trigger").touch()
-        self._process.wait(60)
+        try:
+            self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()  # else it prints the same error until the disk is full
+            raise
 
     def verify(self, target: list[str]) -> int:
         """Check exactly what the last round saw completed; return how many blocks."""

@@ -16,7 +16,6 @@ from replicator.group.report import group_status, pull_history
 from replicator.group.site import SiteRuntime
 from replicator.journal.peer import Peer
 from replicator.model import HostWrite, WriteKind
-from replicator.movers.pull import Pull
 from replicator.seams.volume import DataVolume
 from tests.fakes.group_on_sim import RING, VOLUMES, Primary, Secondary
 from tests.sim.devices import Fault, PeerView, SimVolumeDevice
@@ -150,19 +149,14 @@ def test_runtime_peer_that_holds_more_keeps_the_primary_from_serving(sites: Site
 
 
 def test_runtime_rot_in_the_own_ring_halts_restore_and_is_marked(sites: Sites) -> None:
-    sites.a.write(1, 0, b"x" * 4096)
-    sites.a.commit.step(0.0)
-    sites.a.journal.publish()
-    Pull(sites.b.journal, sites.b.peer, FixedInterval(seconds=0), SystemClock()).step(0.0)
-    head = sites.b.journal.head
-    runtime = sites.secondary
-    sites.b.device.flip(sites.b.journal.ring.place.offset + 5000)
-    assert head.position > 0
-    runtime.state = "following"
-    runtime._start_secondary()
-    assert eventually(lambda: runtime.state == "halted")
-    assert "device offset" in runtime.reason
-    assert "halted" in sites.b.journal.body.marks
+    sites.primary.start()
+    sites.secondary.start()
+    assert eventually(lambda: sites.secondary.state == "following")
+    sites.b.device.faults.append(Fault("read", effect="flipped", forever=True))
+    sites.write(0, b"x" * 4096)
+    assert eventually(lambda: sites.secondary.state == "halted")
+    assert "device offset" in sites.secondary.reason
+    assert eventually(lambda: "halted" in sites.b.journal.body.marks)
     assert sites.content_at_b(0, 4096) == bytes(4096)
 
 
