@@ -63,7 +63,6 @@ def logged_out(lab: Lab) -> Iterator[str]:
     until(lambda: node.run(f"test -b {disk}").rc == 0, 30, f"{disk} at c")
 
 
-@pytest.mark.unproved
 @pytest.mark.parametrize("which", ["password", "password_in"])
 def test_access_open_iscsi_with_a_wrong_secret_does_not_log_in(
     lab: Lab, logged_out: str, which: str
@@ -95,7 +94,6 @@ def _secrets(lab: Lab) -> list[str]:
     return [password for entry in chap.values() for password in entry.values()]
 
 
-@pytest.mark.unproved
 def test_access_what_is_not_in_the_topology_is_taken_away(lab: Lab) -> None:
     """An ACL made by hand is in the plan as a removal, and gone after ``target apply``."""
     primary = lab[lab.group.primary.name]

@@ -48,7 +48,6 @@ def _assert_nothing_twice(lab: Lab) -> None:
         site.ok("replicatorctl journal check", 300)
 
 
-@pytest.mark.unproved
 def test_disturbed_flapping_cable_between_b_and_c_ends_equal(lab: Lab, stamps: Stamps) -> None:
     for _ in range(3):
         with lab.cut("b-c"):

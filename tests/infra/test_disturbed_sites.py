@@ -66,7 +66,6 @@ def _has_all(lab: Lab, site: str, head: int) -> bool:
     return all((own[point] or {}).get("position") == head for point in ("received", "restored"))
 
 
-@pytest.mark.unproved
 def test_disturbed_reboot_of_b_catches_up(lab: Lab, stamps: Stamps, note: list[str]) -> None:
     stamps.write(100)
     lab["b"].ok("systemctl list-units --state=failed --no-legend")
@@ -83,7 +82,6 @@ def test_disturbed_reboot_of_b_catches_up(lab: Lab, stamps: Stamps, note: list[s
     tally.count("F2")
 
 
-@pytest.mark.unproved
 def test_disturbed_lun_reset_while_writing_leaves_the_right_data(lab: Lab, note: list[str]) -> None:
     """F22: a completion that comes late never overwrites newer data."""
     load = lab.start_load("reset", seconds=12, depth=32)
@@ -107,7 +105,6 @@ def _clock_ahead(node: Node, days: int) -> Iterator[None]:
         node.ok(f"date -s @$(( $(date +%s) - {days * DAY} ))")
 
 
-@pytest.mark.unproved
 @pytest.mark.parametrize(("site", "days"), [("b", 3), ("a", 5), ("a", -5)])
 def test_disturbed_clock_that_jumps_changes_no_order(
     lab: Lab, stamps: Stamps, site: str, days: int
