@@ -113,7 +113,7 @@ def fio(device: str, workload: list[str], extra: list[str], seconds: int) -> flo
     """Run fio on the host; return writes per second."""
     command = [
         "fio --name=bench --output-format=json --ioengine=libaio --direct=1 --time_based",
-        f"--runtime={seconds} --size=64m --filename={device}",
+        f"--runtime={seconds} --size=64m --filename=$(readlink -f {device})",
         *workload,
         *extra,
     ]
@@ -182,7 +182,7 @@ def measure_catch_up(rounds: int) -> dict[str, object]:
         on(
             "app1",
             f"fio --name=fill --ioengine=libaio --direct=1 --rw=write --bs=128k --iodepth=8 "
-            f"--size=64m --io_size={size} --filename={volume}",
+            f"--size=64m --io_size={size} --filename=$(readlink -f {volume})",
         )
         timed = on(
             "b",
