@@ -54,15 +54,21 @@ class FioWriter:
             stderr=subprocess.DEVNULL,
         )
 
-    def kill(self) -> None:
-        """Let fio pull the trigger, and wait for its end."""
+    def kill(self) -> bool:
+        """Let fio pull the trigger, and wait for its end; False if it did not pull it.
+
+        fio 3.33 seldom stays there with the trigger in place; it is ended then, else it prints
+        the same error until the disk is full.
+        """
         assert self._process is not None
         (self._folder / "trigger").touch()
         try:
-            self._process.wait(60)
+            self._process.wait(30)
         except subprocess.TimeoutExpired:
-            self._process.kill()  # else it prints the same error until the disk is full
-            raise
+            self._process.kill()
+            self._process.wait()
+            return False
+        return True
 
     def verify(self, target: list[str]) -> int:
         """Check exactly what the last round saw completed; return how many blocks."""
@@ -107,6 +113,14 @@ def _images(site: EmbeddedSite) -> dict[str, Path]:
     return {name: site.volume_path(name) for name in ("one", "two")}
 
 
+def _wait_answers(stamped: StampedWriter) -> None:
+    """Wait until the stamped writer gets further answers; AssertionError if it does not."""
+    before, deadline = stamped.answered_total, time.monotonic() + 20
+    while stamped.answered_total == before:
+        assert time.monotonic() < deadline, "the replicator answers nobody any more"
+        time.sleep(0.05)
+
+
 def _equal_everywhere(lab: EmbeddedLab) -> None:
     for volume, by_site in lab.digests().items():
         assert len(set(by_site.values())) == 1, f"volume {volume} differs: {by_site}"
@@ -122,6 +136,7 @@ def test_primary_killed_under_verified_load_keeps_every_answer(
     pauses = random.Random(19)
     stamped = StampedWriter(primary.nbd_socket, {"one": SMALL, "two": SMALL}, seed=19)
     fio = FioWriter(tmp_path)
+    pulled, not_pulled = True, 0
     for _ in range(wanted("TOWLINE_KILLS", 5)):
         since = primary.volume_path("db").stat().st_mtime_ns
         fio.start(primary.nbd_uri("db"), primary.pid)
@@ -129,19 +144,28 @@ def test_primary_killed_under_verified_load_keeps_every_answer(
         writer.start()
         _wait_written(primary.volume_path("db"), since)
         time.sleep(pauses.uniform(0.05, 0.5))  # the instant of the kill, not a wait for something
-        fio.kill()
-        primary.note_killed()
+        pulled = fio.kill()
+        if pulled:
+            primary.note_killed()
+        else:
+            _wait_answers(stamped)  # the replicator still answers its other client
+            primary.kill()
+            count("kills that fio did not do")
+            not_pulled += 1
         writer.join(60)
         primary.start()
         stamped.settle(stamped.judge(_images(primary), acknowledged=True))
-        fio.verify(["--ioengine=nbd", f"--uri={primary.nbd_uri('db')}"])
+        if pulled:
+            fio.verify(["--ioengine=nbd", f"--uri={primary.nbd_uri('db')}"])
         count("kills of the primary under fio verify")
         count("F19")
     assert stamped.answered_total > 0
     assert fio.verified_total > 0
+    assert not_pulled <= max(1, wanted("TOWLINE_KILLS", 5) // 20)
     lab.wait_converged()
     lab.stop()
-    fio.verify(["--ioengine=libaio", f"--filename={lab.sites['c'].volume_path('db')}"])
+    if pulled:
+        fio.verify(["--ioengine=libaio", f"--filename={lab.sites['c'].volume_path('db')}"])
     for site in lab.sites.values():
         stamped.judge(_images(site), acknowledged=True)
     _equal_everywhere(lab)
