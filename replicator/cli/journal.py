@@ -10,7 +10,6 @@ from pathlib import Path
 
 from replicator.cli.journal_views import describe, dump_row, record_rows
 from replicator.cli.node import (
-    Node,
     add_group_flag,
     add_topology_flags,
     find_node,
@@ -18,10 +17,9 @@ from replicator.cli.node import (
 )
 from replicator.cli.output import print_json, print_table
 from replicator.codec.batch import Batch, Invalid, Point
-from replicator.codec.history import VolumeEntry
 from replicator.errors import DeviceUnusable, UsageError
-from replicator.journal.format import NewJournal, format_journal
-from replicator.journal.layout import ring_place
+from replicator.group.devices import new_journal
+from replicator.journal.format import format_journal
 from replicator.journal.survey import Survey
 from replicator.seams.boot import boot_id
 from replicator.seams.filedevice import DirectDevice, preallocate
@@ -73,7 +71,7 @@ def run_format(arguments: argparse.Namespace) -> int:
             )
         page = format_journal(
             device,
-            _new_journal(node),
+            new_journal(node.group, node.site.name),
             os.urandom,
             boot_id(),
             overwrite=arguments.overwrite is not None,
@@ -173,18 +171,6 @@ def _print_dump(rows: list[dict[str, object]]) -> None:
         if isinstance(records, list):
             for record in records:
                 print(" ".join(f"{name}={value}" for name, value in record.items()))
-
-
-def _new_journal(node: Node) -> NewJournal:
-    part = node.group.site(node.site.name)
-    volumes = tuple(VolumeEntry(v.id, v.name, v.size_bytes) for v in node.group.volumes)
-    return NewJournal(
-        group=node.group.name,
-        site=node.site.name,
-        upstream=part.upstream,
-        smallest_ring=ring_place(node.group.journal.size_bytes).size,
-        volumes=volumes if part.primary else (),
-    )
 
 
 def _device_path(arguments: argparse.Namespace) -> str:

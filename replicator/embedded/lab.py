@@ -17,9 +17,8 @@ from replicator.codec import naming
 from replicator.codec.topology import Topology
 from replicator.embedded.daemon import EmbeddedSite
 from replicator.errors import DaemonUnreachable, NotBlank
-from replicator.group.devices import catalog_volumes
-from replicator.journal.format import NewJournal, format_journal
-from replicator.journal.layout import ring_place
+from replicator.group.devices import new_journal
+from replicator.journal.format import format_journal
 from replicator.seams.boot import boot_id
 from replicator.seams.filedevice import DirectDevice, preallocate
 from replicator.seams.nodefiles import read_topology
@@ -94,22 +93,14 @@ class EmbeddedLab:
     def make_files(topology: Topology, name: str) -> None:
         """Preallocate one site's files and format its journal."""
         site, group = topology.site(name), topology.group(GROUP)
-        part = group.site(name)
         for volume in group.volumes:
             path = Path(naming.volume_path(site, GROUP, volume.name))
             preallocate(path, volume.size_bytes, written=True)
         journal = Path(naming.journal_path(site, GROUP))
         preallocate(journal, group.journal.size_bytes, written=True)
-        new = NewJournal(
-            group=GROUP,
-            site=name,
-            upstream=part.upstream,
-            smallest_ring=ring_place(group.journal.size_bytes).size,
-            volumes=catalog_volumes(group) if part.primary else (),
-        )
         device = DirectDevice(journal, writable=True, lock=True)
         try:
-            format_journal(device, new, os.urandom, boot_id())
+            format_journal(device, new_journal(group, name), os.urandom, boot_id())
         finally:
             device.close()
 

@@ -9,7 +9,9 @@ from replicator.codec import naming
 from replicator.codec.history import Catalog, VolumeEntry
 from replicator.codec.topology import Group, Topology
 from replicator.errors import DeviceUnusable, WrongJournal
+from replicator.journal.format import NewJournal
 from replicator.journal.journal import Journal, Owner
+from replicator.journal.layout import ring_place
 from replicator.journal.peer import Peer
 from replicator.seams.filedevice import CachedDevice, DirectDevice
 from replicator.seams.remotedevice import RemoteJournalDevice
@@ -36,6 +38,18 @@ class SiteDevices:
 def catalog_volumes(group: Group) -> tuple[VolumeEntry, ...]:
     """Return the group's volumes as a catalog states them."""
     return tuple(VolumeEntry(each.id, each.name, each.size_bytes) for each in group.volumes)
+
+
+def new_journal(group: Group, site: str) -> NewJournal:
+    """Return what the journal of ``group`` at ``site`` is to be formatted for."""
+    part = group.site(site)
+    return NewJournal(
+        group=group.name,
+        site=site,
+        upstream=part.upstream,
+        smallest_ring=ring_place(group.journal.size_bytes).size,
+        volumes=catalog_volumes(group) if part.primary else (),
+    )
 
 
 def check_catalog(journal: Journal, catalog: Catalog, group: Group) -> None:

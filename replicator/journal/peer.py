@@ -88,6 +88,7 @@ class Peer:
         return header
 
     def _check(self, page: Page) -> None:
+        """Refuse another group or site, or a ring beyond the device (rule P5 held already)."""
         body = page.body
         own = self._own.body
         if (body.group, body.site) != (own.group, self.site):
@@ -100,17 +101,10 @@ class Peer:
                 f"group id is {page.group_id.hex()}, expected {self._own.catalog.group_id.hex()}: "
                 "another group of the same name"
             )
-        if body.ring_offset % BLOCK or body.ring_size % BLOCK or body.ring_size <= 0:
-            raise self._refusal(f"ring at {body.ring_offset} of {body.ring_size} bytes is not one")
         if body.ring_offset + body.ring_size > self._device.size_bytes:
             raise self._refusal(
                 f"its ring ends at {body.ring_offset + body.ring_size}, the device at "
                 f"{self._device.size_bytes}"
-            )
-        if not body.reclaim <= body.restored.position <= body.head.position:
-            raise self._refusal(
-                f"its positions are out of order: reclaim {body.reclaim}, restored "
-                f"{body.restored.position}, head {body.head.position}"
             )
 
     def _check_against_note(self, page: Page) -> None:
