@@ -19,6 +19,7 @@ from replicator.errors import DeviceFailed, JournalFailed, PeerAhead, TowlineErr
 from replicator.group.commit_runner import CommitRunner
 from replicator.group.devices import SiteDevices, check_catalog
 from replicator.group.mover_thread import MoverThread
+from replicator.journal.journal import HALTED
 from replicator.journal.peer import Peer
 from replicator.journal.recovery import Recovered, recover
 from replicator.movers.checkpoint import Checkpoint
@@ -87,11 +88,11 @@ class SiteRuntime:
             while self._restore.step(self.clock.monotonic()):
                 pass
             self._look_first()
-            self.journal.publish(marks={})
+            self.journal.publish(unmark={HALTED})
             self._start_commit()
         else:
-            if self.journal.body.marks:
-                self.journal.publish(marks={})
+            if HALTED in self.journal.body.marks:
+                self.journal.publish(unmark={HALTED})
             self.state = "following" if self.journal.attached else "unattached"
             self._add_secondary_threads()
         self._add_thread("checkpoint", self._checkpoint_step)
@@ -127,7 +128,7 @@ class SiteRuntime:
             self.runner.halt()
         self.on_halt()
         with suppress(DeviceFailed):
-            self.journal.publish(marks={"halted": reason[:200]})
+            self.journal.publish(mark={HALTED: reason})
 
     # -- primary ---------------------------------------------------------------------------
 

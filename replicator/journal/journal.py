@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -25,6 +25,12 @@ from replicator.journal.reclaim import plan_reclaim
 from replicator.journal.ring import Ring
 from replicator.model import BLOCK
 from replicator.seams.blockdevice import Buffer, JournalDevice
+
+HALTED = "halted"
+"""The mark of a site that answers nothing more; the next start takes it away, and only it."""
+
+MARK_REASON_LENGTH = 200
+"""Characters of a reason that a page keeps: all marks must fit into its block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,12 +187,14 @@ class Journal:
         *,
         restored: Point | None = None,
         pull: PullNote | None = None,
-        marks: Mapping[str, str] | None = None,
+        mark: Mapping[str, str] | None = None,
+        unmark: Collection[str] = (),
     ) -> Page:
         """Write the next generation of the owner's page: durable on return.
 
-        Carries the head, what is given here, the peers' notes and a new reclaim position. The
-        caller guarantees that data volumes are durable up to ``restored``.
+        Carries the head, what is given here, the peers' notes and a new reclaim position.
+        ``mark`` adds durable marks (name to reason), ``unmark`` takes named ones away; all others
+        stay. The caller guarantees that data volumes are durable up to ``restored``.
         """
         with self._lock:
             body = self._newer.body
@@ -205,7 +213,7 @@ class Journal:
                 ),
                 peers=dict(self.peers),
                 pull=pull or body.pull,
-                marks=dict(body.marks if marks is None else marks),
+                marks=_changed_marks(body.marks, mark or {}, unmark),
             )
             return self._write(next_page(self._newer, new_body, self.owner.boot_id))
 
@@ -244,6 +252,13 @@ class Journal:
             write_page(self.device, page)
         self._older, self._newer = self._newer, page
         return page
+
+
+def _changed_marks(
+    marks: Mapping[str, str], mark: Mapping[str, str], unmark: Collection[str]
+) -> dict[str, str]:
+    kept = {name: reason for name, reason in marks.items() if name not in unmark}
+    return kept | {name: reason[:MARK_REASON_LENGTH] for name, reason in mark.items()}
 
 
 @contextmanager

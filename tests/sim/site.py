@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from replicator.codec.history import VolumeEntry
 from replicator.codec.topology import AdaptiveInterval, FixedInterval
 from replicator.journal.format import NewJournal, format_journal
-from replicator.journal.journal import Journal, Owner
+from replicator.journal.journal import HALTED, Journal, Owner
 from replicator.journal.layout import RingPlace
 from replicator.journal.peer import Peer
 from replicator.journal.recovery import Recovered, recover
@@ -145,7 +145,7 @@ class Stack:
             pass
         self.peers = {site: parts.peer(site, views[site], self.journal) for site in others}
         if self.journal.body.role == "primary":
-            self.journal.publish(marks={})  # as group/site.py does before it serves
+            self.journal.publish(unmark={HALTED})  # as group/site.py does before it serves
         self.commit: Commit | None = None
         self.pull: Pull | None = None
         upstream = UPSTREAM[name]
