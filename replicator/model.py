@@ -7,7 +7,7 @@ positions alone never are).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple, Protocol
@@ -69,6 +69,22 @@ class HostWrite:
     expected: bytes = b""
     failure: HostFailure | None = None
     failure_offset: int = field(default=0)
+
+
+@dataclass(slots=True)
+class ControlRecord:
+    """A record that the group writes itself: an event, or a chunk of a volume (RecordKind).
+
+    ``kind`` is a RecordKind; ``payload`` is what the kind's codec makes. ``on_durable`` gets the
+    position and digest at which its batch ends when that is durable in the journal and its effect
+    on the catalog is published; it is called from the commit thread and must not wait.
+    """
+
+    kind: int
+    payload: bytes | memoryview
+    volume_id: int = 0
+    offset: int = 0
+    on_durable: Callable[[Pair], None] = lambda _: None
 
 
 class AnswerSink(Protocol):

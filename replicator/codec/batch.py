@@ -1,7 +1,7 @@
 """Batches: records committed together (docs/formats/journal.md, section "Batch").
 
 Header, little-endian, then the record table, then padding to 4 KiB, then the payloads, padded to
-4 KiB. A batch is valid if and only if rules V1 to V9 below hold; ``check_batch`` is their one
+4 KiB. A batch is valid if and only if rules V1 to V10 below hold; ``check_batch`` is their one
 implementation, for recovery, pull, restore and ``replicatorctl journal check`` alike.
 
 V1 magic and format version are known.
@@ -13,6 +13,7 @@ V6 the previous digest is that of the batch that ends at this position (hash cha
 V7 the epoch id is the one that the durable history gives for this position.
 V8 the first sequence number is the expected one.
 V9 the payload digest holds, and every row's payload lies inside the payload.
+V10 a batch holds either events (CONTROL_KINDS) or records about volumes, never both.
 """
 
 from __future__ import annotations
@@ -24,7 +25,14 @@ from typing import NamedTuple
 
 from replicator.codec.digest import digest, digest_of_parts
 from replicator.codec.history import History
-from replicator.codec.records import KNOWN_KINDS, ROW, WITH_PAYLOAD, Record, RecordKind
+from replicator.codec.records import (
+    CONTROL_KINDS,
+    KNOWN_KINDS,
+    ROW,
+    WITH_PAYLOAD,
+    Record,
+    RecordKind,
+)
 from replicator.model import BLOCK, Pair
 
 MAGIC = b"TOWLBTCH"
@@ -93,6 +101,11 @@ class Batch:
             header.first_sequence + header.record_count,
             header.time_ns,
         )
+
+    @property
+    def first_kind(self) -> int:
+        """The kind of the first record: by rule V10 it tells events from records about volumes."""
+        return self.content[TABLE_AT]
 
     def records(self) -> Iterator[Record]:
         """Yield the rows of the table in sequence order."""
@@ -226,7 +239,7 @@ def parse_header(block: Buffer) -> BatchHeader | None:
 def check_batch(
     content: memoryview, at: Point, group_id: bytes, history: History
 ) -> Batch | Invalid:
-    """Judge the bytes at ``at`` by rules V1 to V9; ``content`` begins there.
+    """Judge the bytes at ``at`` by rules V1 to V10; ``content`` begins there.
 
     If the batch is longer than ``content``, the answer is an Invalid with ``needs`` set.
     """
@@ -261,7 +274,10 @@ def check_batch(
 
 def _check_rows(batch: Batch, payload_bytes: int) -> Invalid | None:
     """Refuse rows that point outside the payload (only a faulty writer makes them)."""
+    events = batch.first_kind in CONTROL_KINDS
     for record in batch.records():
+        if (record.kind in CONTROL_KINDS) != events:
+            return Invalid(batch.header.position, "V10", "events and volume records in one batch")
         if record.kind not in KNOWN_KINDS:
             return Invalid(batch.header.position, "V9", f"record kind {record.kind} is unknown")
         if record.kind in WITH_PAYLOAD and record.payload_offset + record.length > payload_bytes:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from replicator.codec.batch import Batch, Buffer
-from replicator.codec.records import Record, RecordKind
+from replicator.codec.records import CONTROL_KINDS, Record, RecordKind
 
 _INLINE_ZERO = 64 << 10
 _ZEROS = memoryview(bytes(_INLINE_ZERO))
@@ -52,9 +52,11 @@ def coalesce(batches: Sequence[Batch]) -> Iterator[Write | Zero]:
     pieces: list[_Piece] = []
     order = 0
     for batch in batches:
+        if batch.first_kind in CONTROL_KINDS:
+            continue
         for record in batch.records():
             order += 1
-            if record.kind == RecordKind.WRITE:
+            if record.kind in (RecordKind.WRITE, RecordKind.COPY):
                 pieces.append(_piece(record, order, batch.payload_of(record)))
             elif record.kind != RecordKind.ZERO:
                 raise UnknownRecord(

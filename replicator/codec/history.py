@@ -63,6 +63,10 @@ class Catalog(msgspec.Struct, frozen=True):
     group_id: bytes
     history: History
     volumes: tuple[VolumeEntry, ...]
+    as_of: int = 0
+    """Position up to which events are folded in; a site that attached late knows some ahead."""
+    retired: tuple[int, ...] = ()
+    """Ids of volumes that were removed: they are never used again."""
 
 
 def encode_catalog(catalog: Catalog) -> bytes:

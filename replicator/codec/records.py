@@ -46,6 +46,23 @@ WITH_PAYLOAD = frozenset(
         RecordKind.RESYNC_END,
     }
 )
+CONTROL_KINDS = frozenset(
+    {
+        RecordKind.BOOKMARK,
+        RecordKind.EPOCH,
+        RecordKind.SITE,
+        RecordKind.HANDOVER,
+        RecordKind.VOLUME,
+        RecordKind.POLICY,
+        RecordKind.RESYNC_BEGIN,
+        RecordKind.RESYNC_END,
+    }
+)
+"""Events: they change no byte of a volume, and stand in batches of their own (rule V10)."""
+
+CATALOG_KINDS = frozenset({RecordKind.VOLUME})
+"""Events that change the catalog (codec/catalog_records.py)."""
+
 KNOWN_KINDS = frozenset(int(kind) for kind in RecordKind)
 
 

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 
-from replicator.model import HostVolume, HostWrite
+from replicator.model import ControlRecord, HostVolume, HostWrite
 from replicator.movers.commit import Commit, Prepared
 
 log = logging.getLogger(__name__)
@@ -41,6 +41,7 @@ class CommitRunner:
         self._volumes = volumes
         self._on_halt = on_halt
         self._inbox: SimpleQueue[Sequence[HostWrite]] = SimpleQueue()
+        self._controls: SimpleQueue[Sequence[ControlRecord]] = SimpleQueue()
         self._to_apply: SimpleQueue[Prepared | None] = SimpleQueue()
         self._room = threading.Condition()
         self._waiting = 0  # submitted and in no batch; guarded by _room
@@ -76,6 +77,11 @@ class CommitRunner:
             self._waiting += len(requests)
         if not self._ended:
             self._inbox.put(requests)
+
+    def submit_control(self, records: Sequence[ControlRecord]) -> None:
+        """Queue records of the group's own; each ``on_durable`` says when. Never waits."""
+        self._controls.put(records)
+        self._inbox.put(())
 
     def stop(self) -> None:
         """Finish the batch in flight and end; what waits is not answered."""
@@ -142,6 +148,8 @@ class CommitRunner:
         """Give the commit loop everything that has been submitted."""
         while not self._inbox.empty():
             self._commit.submit(self._inbox.get())
+        while not self._controls.empty():
+            self._commit.submit_control(self._controls.get())
 
     def _apply_batches(self) -> None:
         while (prepared := self._to_apply.get()) is not None:

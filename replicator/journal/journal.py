@@ -147,6 +147,12 @@ class Journal:
         return self.reclaim + self.ring.place.size - self.head.position
 
     @property
+    def kept_back_bytes(self) -> int:
+        """Free bytes that only events may use, so that a full ring can still be dealt with."""
+        bound = self._newer.body.batch_bound
+        return min(bound, max(2 * BLOCK, bound // 4 // BLOCK * BLOCK))
+
+    @property
     def reclaimable(self) -> bool:
         """Whether publishing now would free space (by a new reclaim position or both copies)."""
         body = self._newer.body
@@ -167,11 +173,13 @@ class Journal:
         floor = min([self.restored.position, *received, *([0] if missing else [])])
         return min(1.0, (self.head.position - floor) / self.ring.place.size)
 
-    def append(self, parts: Sequence[Buffer], end: Point) -> None:
+    def append(self, parts: Sequence[Buffer], end: Point, catalog: Catalog | None = None) -> None:
         """Write whole batches, in order, that end at ``end`` behind the head, and flush once.
 
-        Durable on return, and only then is ``head`` moved. On DeviceFailed the head stays and
-        nothing may be answered; recovery decides.
+        Durable on return, and only then is ``head`` moved. ``catalog`` is given when events among
+        the batches changed it: then it is published together with the new head (and nothing else
+        can state that head before). On DeviceFailed the head stays and nothing may be answered;
+        recovery decides.
         """
         at = self.head.position
         assert end.position - at == sum(len(part) for part in parts) <= self.free_bytes
@@ -180,7 +188,23 @@ class Journal:
                 self.ring.write(at, part)
                 at += len(part)
             self.device.flush()
-        self.head = end
+        if catalog is None:
+            self.head = end
+        else:
+            self.adopt(end, catalog)
+
+    def adopt(self, head: Point, catalog: Catalog) -> None:
+        """Move the head over events and publish it with the catalog after them: durable on return.
+
+        The ring is durable up to ``head``. A crash before the page is durable leaves the head and
+        the catalog that were before.
+        """
+        with self._lock:
+            reference = write_catalog(self.device, self._newer, catalog)
+            body = msgspec.structs.replace(self._newer.body, head=head, catalog=reference)
+            self.head = head
+            self._catalog = catalog
+            self._write(next_page(self._newer, body, self.owner.boot_id))
 
     def publish(
         self,

@@ -13,6 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from replicator.codec.batch import MAGIC, Invalid, Point, header_digest_holds, parse_header
+from replicator.codec.catalog_records import BadEvent, catalog_after
+from replicator.codec.history import Catalog
 from replicator.errors import JournalRotten
 from replicator.journal.journal import Journal
 from replicator.journal.reader import read_batches
@@ -47,7 +49,7 @@ def recover(journal: Journal) -> Recovered:
     primary = journal.body.role == "primary"
     stated = journal.body.head
     whole_tail = primary or journal.damaged_copy is not None
-    found, batches, stop = _scan(journal, None if whole_tail else stated.position)
+    found, catalog, batches, stop = _scan(journal, None if whole_tail else stated.position)
     if found.position < stated.position:
         raise _rotten(journal, found, stop, f"the page states {stated.position} as durable")
     if primary:
@@ -58,25 +60,37 @@ def recover(journal: Journal) -> Recovered:
         raise _rotten(journal, found, stop, f"the page states the pair {stated.pair}")
     if whole_tail:
         _write_again(journal, stated, found)
+    if catalog is not journal.catalog:
+        journal.adopt(found, catalog)
     journal.head = found
     if found.position > stated.position and not primary:
         journal.publish()
     return Recovered(journal.restored, found, batches, str(stop) if stop else "the stated head")
 
 
-def _scan(journal: Journal, limit: int | None) -> tuple[Point, int, Invalid | None]:
-    """Walk from the checkpoint to ``limit`` (None: to the end of the valid tail)."""
+def _scan(journal: Journal, limit: int | None) -> tuple[Point, Catalog, int, Invalid | None]:
+    """Walk from the checkpoint to ``limit`` (None: to the end of the valid tail).
+
+    Returns the catalog at the end, too: the page's one holds at the page's head, and events above
+    it are folded in.
+    """
     at = journal.restored
     end = journal.reclaim + journal.ring.place.size if limit is None else limit
+    stated = journal.body.head.position
     catalog = journal.catalog
     count = 0
     while at.position < end:
         run = read_batches(journal.ring, at, end, catalog.group_id, catalog.history, _WINDOW)
         count += len(run.batches)
+        above = [batch for batch in run.batches if batch.header.position >= stated]
+        try:
+            catalog = catalog_after(catalog, above)
+        except BadEvent as error:
+            raise JournalRotten(f"{journal.device.name}: behind {at.position}: {error}") from error
         at = run.end(at)
         if run.stop is not None:
-            return at, count, run.stop
-    return at, count, None
+            return at, catalog, count, run.stop
+    return at, catalog, count, None
 
 
 def find_later_batch(journal: Journal, end: int) -> int | None:

@@ -11,7 +11,7 @@ the data volume writes of a batch overlap the flush of the next one; answers sta
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from replicator.clock import Clock
@@ -24,10 +24,12 @@ from replicator.codec.batch import (
     build_batch,
     header_length,
 )
-from replicator.codec.records import ROW, RecordKind
+from replicator.codec.catalog_records import fold_events
+from replicator.codec.history import Catalog
+from replicator.codec.records import CONTROL_KINDS, ROW, RecordKind
 from replicator.errors import DeviceFailed
 from replicator.journal.journal import Journal
-from replicator.model import BLOCK, HostFailure, HostWrite, WriteKind
+from replicator.model import BLOCK, ControlRecord, HostFailure, HostWrite, WriteKind
 from replicator.movers.log_clock import LogClock
 from replicator.seams.volume import DataVolume
 
@@ -40,6 +42,8 @@ class Prepared:
     contents: list[Content]
     content: memoryview
     end: Point
+    controls: Sequence[ControlRecord] = ()
+    """The events or chunks that the batch is made of; a batch has either these or requests."""
 
 
 @dataclass(slots=True)
@@ -69,6 +73,8 @@ class Commit:
         self._volumes = volumes
         self._log_clock = LogClock(clock, journal.head.time_ns)
         self._queue: deque[HostWrite] = deque()
+        self._controls: deque[ControlRecord] = deque()
+        self._control_turn = False
         self._bound = journal.body.batch_bound
         self._free = deque(buffers(self._bound) for _ in range(3))
         self.applied = journal.head
@@ -82,10 +88,19 @@ class Commit:
         """Queue requests, in order; nothing is done with them yet."""
         self._queue.extend(requests)
 
+    def submit_control(self, records: Iterable[ControlRecord]) -> None:
+        """Queue records of the group's own, in order; they come in batches of their own."""
+        self._controls.extend(records)
+
     @property
     def waiting(self) -> int:
-        """Requests that no batch has taken."""
-        return len(self._queue)
+        """Requests and control records that no batch has taken."""
+        return len(self._queue) + len(self._controls)
+
+    @property
+    def waiting_controls(self) -> int:
+        """Control records that no batch has taken."""
+        return len(self._controls)
 
     @property
     def next_compares(self) -> bool:
@@ -93,7 +108,16 @@ class Commit:
 
         Such a batch is prepared only after all lower data writes have returned (model m12).
         """
-        return bool(self._queue) and self._queue[0].kind is WriteKind.COMPARE_AND_WRITE
+        return (
+            bool(self._queue)
+            and not self._controls_next
+            and self._queue[0].kind is WriteKind.COMPARE_AND_WRITE
+        )
+
+    @property
+    def _controls_next(self) -> bool:
+        """Control batches and host batches take turns while both wait."""
+        return bool(self._controls) and (self._control_turn or not self._queue)
 
     def step(self, now: float) -> bool:
         """Commit, apply and answer one batch; False if nothing waits or the ring is full."""
@@ -112,11 +136,19 @@ class Commit:
         Requests that a comparison refused are in the batch's requests with their failure set;
         if nothing is left to be written ``end`` is the head as it is.
         """
-        queue = self._queue
-        if not queue or not self._free:
+        if not self._free:
             return None
+        if self._controls_next:
+            self._control_turn = False
+            prepared = self._prepare_controls()
+            if prepared is not None:
+                return prepared
+        queue = self._queue
+        if not queue:
+            return None
+        self._control_turn = True
         length = self._fitting()
-        self.held_by_space = length > self._journal.free_bytes
+        self.held_by_space = length > self._journal.free_bytes - self._journal.kept_back_bytes
         if self.held_by_space:
             return None
         requests = [queue.popleft() for _ in range(self._count)]
@@ -128,16 +160,37 @@ class Commit:
         buffer = self._free.popleft()
         if not contents:
             return Prepared(requests, contents, buffer, head)
-        page = self._journal.catalog
+        return Prepared(requests, contents, buffer, self._build(contents, buffer))
+
+    def _build(self, contents: list[Content], buffer: memoryview) -> Point:
+        head = self._journal.head
+        catalog = self._journal.catalog
         context = Context(
-            page.group_id,
-            page.history.last.id,
+            catalog.group_id,
+            catalog.history.last.id,
             head,
             max(head.time_ns, self._log_clock.now_ns()),
             head.position,
         )
-        end = build_batch(context, contents, buffer)
-        return Prepared(requests, contents, buffer, end)
+        return build_batch(context, contents, buffer)
+
+    def _prepare_controls(self) -> Prepared | None:
+        """Build a batch of what waits at the front: events, or chunks, never both (rule V10)."""
+        events = self._controls[0].kind in CONTROL_KINDS
+        contents: list[Content] = []
+        payload = 0
+        for record in self._controls:
+            length = batch_length(len(contents) + 1, payload + len(record.payload))
+            if (record.kind in CONTROL_KINDS) != events or (contents and length > self._bound):
+                break
+            contents.append(_control_content(record))
+            payload += len(record.payload)
+        kept_back = 0 if events else self._journal.kept_back_bytes
+        if batch_length(len(contents), payload) > self._journal.free_bytes - kept_back:
+            return None
+        records = [self._controls.popleft() for _ in contents]
+        buffer = self._free.popleft()
+        return Prepared([], contents, buffer, self._build(contents, buffer), records)
 
     def _fitting(self) -> int:
         """Count the requests that go into one batch; return the batch's length in bytes.
@@ -177,13 +230,26 @@ class Commit:
     def append(self, prepared: Prepared) -> None:
         """Write the batch to the journal and flush: durable on return.
 
-        On DeviceFailed nothing of it may be answered or applied, and the site halts: whether
-        the batch is in the journal is for the next recovery to find.
+        Events take effect on the catalog here, and their ``on_durable`` is called. On DeviceFailed
+        nothing of it may be answered or applied, and the site halts: whether the batch is in the
+        journal is for the next recovery to find.
         """
-        head = self._journal.head
-        length = prepared.end.position - head.position
-        if length:
-            self._journal.append([prepared.content[:length]], prepared.end)
+        journal = self._journal
+        length = prepared.end.position - journal.head.position
+        if not length:
+            return
+        journal.append([prepared.content[:length]], prepared.end, self._changed_catalog(prepared))
+        for record in prepared.controls:
+            record.on_durable(prepared.end.pair)
+
+    def _changed_catalog(self, prepared: Prepared) -> Catalog | None:
+        """Return the catalog after the batch's events, None if it stays as it is."""
+        if not prepared.controls:
+            return None
+        events = [(each.kind, each.payload) for each in prepared.controls]
+        catalog = self._journal.catalog
+        changed = fold_events(catalog, events, prepared.end.position)
+        return None if changed is catalog else changed
 
     def apply(self, prepared: Prepared) -> None:
         """Write the batch's records to the data volumes, in record order, through the page cache.
@@ -191,7 +257,8 @@ class Commit:
         A volume that fails is failed from then on, reads too; the answers stand, because the
         journal has the records (F11).
         """
-        for volume_id, offset, payload, zeros in _device_writes(prepared):
+        writes = () if prepared.controls else _device_writes(prepared)
+        for volume_id, offset, payload, zeros in writes:
             if volume_id in self.failed_volumes:
                 continue
             device = self._volumes[volume_id].device
@@ -215,6 +282,12 @@ class Commit:
         for requests in by_origin.values():
             requests[0].origin.answer(requests)
         self._free.append(prepared.content)
+
+
+def _control_content(record: ControlRecord) -> Content:
+    payload = [record.payload]
+    kind = RecordKind(record.kind)
+    return (kind, record.volume_id, record.offset, len(record.payload), payload)
 
 
 def _content(request: HostWrite) -> Content:

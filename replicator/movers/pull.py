@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from replicator.clock import Clock
 from replicator.codec.batch import Invalid, Point
+from replicator.codec.catalog_records import BadEvent, catalog_after
+from replicator.codec.history import Catalog
 from replicator.codec.page import Page, PullNote
 from replicator.codec.topology import AdaptiveInterval, FixedInterval
 from replicator.errors import Detached, JournalRotten, PeerRefused
@@ -184,6 +186,15 @@ class Pull:
             "was stored; check that site: replicatorctl journal check"
         )
 
+    def _changed_catalog(self, runs: list[Run]) -> Catalog | None:
+        """Return the catalog after the events in ``runs``, None if it stays as it is."""
+        catalog = self._journal.catalog
+        try:
+            changed = catalog_after(catalog, (batch for run in runs for batch in run.batches))
+        except BadEvent as error:
+            raise PeerRefused(f"{self._source.device_name}: {error}; nothing was stored") from error
+        return None if changed is catalog else changed
+
     def _store(self, now: float, page: Page, runs: list[Run], limited: bool) -> PullReport:
         journal = self._journal
         before = journal.head
@@ -193,7 +204,7 @@ class Pull:
         more = limited and moved > 0
         decision = decide(self._policy, Measured(self._interval, records, more))
         if moved:
-            journal.append([run.content for run in runs], after)
+            journal.append([run.content for run in runs], after, self._changed_catalog(runs))
             note = PullNote(
                 page.body.site,
                 decision.seconds,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from hypothesis import strategies as st
 
 from replicator.codec.batch import LOG_START, Content, Context, Point, batch_length, build_batch
 from replicator.codec.history import Epoch, History
 from replicator.codec.page import CatalogRef, OwnerBody, Page, PeerNote, PullNote
-from replicator.codec.records import WITH_PAYLOAD, RecordKind
+from replicator.codec.records import CONTROL_KINDS, WITH_PAYLOAD, RecordKind
 from replicator.model import BLOCK, SECTOR
 
 GROUP_ID = bytes(range(16))
@@ -22,9 +24,9 @@ points = st.builds(Point, positions, digests, st.integers(0, 1 << 60), times)
 
 
 @st.composite
-def contents(draw: st.DrawFn) -> Content:
-    """Return one record to be written."""
-    kind = draw(st.sampled_from(RecordKind))
+def contents(draw: st.DrawFn, kinds: Collection[RecordKind]) -> Content:
+    """Return one record to be written, of one of ``kinds``."""
+    kind = draw(st.sampled_from(sorted(kinds)))
     length = draw(st.integers(1, 8)) * SECTOR
     offset = draw(st.integers(0, 1 << 40)) * SECTOR
     volume_id = draw(st.integers(0, (1 << 16) - 1))
@@ -35,7 +37,10 @@ def contents(draw: st.DrawFn) -> Content:
     return kind, volume_id, offset, length, (payload[:cut], payload[cut:])
 
 
-content_lists = st.lists(contents(), min_size=0, max_size=12)
+content_lists = st.one_of(
+    st.lists(contents(CONTROL_KINDS), min_size=1, max_size=12),
+    st.lists(contents(frozenset(RecordKind) - CONTROL_KINDS), min_size=0, max_size=12),
+)
 
 
 def written(records: list[Content], at: Point = LOG_START, time_ns: int = 1) -> bytearray:

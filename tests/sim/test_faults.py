@@ -17,7 +17,7 @@ _ALSO = (
 
 
 def test_faulty_disks_never_lead_to_a_wrong_volume_or_answer() -> None:
-    seeds = max(12 * len(SCENARIOS), tally.wanted("TOWLINE_SIM_SEEDS", 0))
+    seeds = max(24 * len(SCENARIOS), tally.wanted("TOWLINE_SIM_SEEDS", 0))
     counts = run_many("fault", range(seeds))
     tally.count("three-site seeds with a faulty disk", counts["fault_seeds"])
     for row in (*ROWS, *_ALSO):

@@ -21,6 +21,7 @@ from replicator.errors import DeviceFailed, JournalFailed, TowlineError
 from replicator.journal.layout import OWNER_PAGE_AT
 from replicator.model import BLOCK
 from tests.sim.devices import Machine, PeerView, SimDevice, SimulatedCrash
+from tests.sim.events import Events
 from tests.sim.host import Host
 from tests.sim.oracle import BrokenPromise, Oracle
 from tests.sim.site import JOURNAL, REAL, SITES, Parts, Shape, SimClock, Stack, make_machine
@@ -65,6 +66,7 @@ class World:
         self.host = Host(self.oracle, self.shape, self.rng)
         self.points: dict[int, Point] = {0: Point(0, bytes(16), 0, 0)}
         """Every point of the log that a batch ends at, by position."""
+        self.events = Events(self.shape.volumes, self.rng)
         self.cut: set[frozenset[str]] = set()
         self.sites = {
             name: Site(
@@ -129,6 +131,7 @@ class World:
         if name == "a":
             self.oracle.truncate(head.position)
             self.host.forget_outstanding()
+            self.events.truncate(head.position)
             self.points = {
                 position: point
                 for position, point in self.points.items()
@@ -284,6 +287,8 @@ class World:
             return
         if site.stack.journal._lock.locked():
             others = tuple(other for other in others if other.__name__ not in _PUBLISHING)
+            if site.stack.commit and site.stack.commit.waiting_controls:
+                others = tuple(other for other in others if other.__name__ != "journal_batch")
         if not others:
             return
         doing, site.doing = site.doing, ""
@@ -312,6 +317,8 @@ class World:
         assert stack.commit is not None
         if len(self.host.outstanding) < 24:
             stack.commit.submit(self.host.ask(self.rng.choice((1, 1, 2, 5, 12))))
+        if self.rng.random() < 0.1:
+            stack.commit.submit_control(self.events.ask(stack.commit.waiting_controls))
 
     def journal_batch(self, stack: Stack) -> None:
         """Journal one batch, as the commit thread does."""
@@ -327,6 +334,8 @@ class World:
             return
         for request in prepared.requests:
             self.host.journaled(request)
+        self.events.journaled(prepared)
+        self.counts["events"] += len(prepared.controls)
         if prepared.contents:
             if prepared.end.time_ns < stack.journal.head.time_ns:
                 raise BrokenPromise(f"the log's time went back at {prepared.end.position}")
@@ -398,6 +407,8 @@ class World:
             known = self.points.get(head.position)
             if known is None or known != head:
                 raise BrokenPromise(f"{name}: head {head} is not on the log, which has {known}")
+            if stack.journal.attached:
+                self.events.judge(name, stack.journal)
             body = stack.journal.body
             reclaim = body.reclaim
             if reclaim > body.restored.position:

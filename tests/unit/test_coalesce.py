@@ -80,6 +80,6 @@ def test_coalesce_same_block_written_often_is_written_once() -> None:
 
 
 def test_coalesce_record_of_a_later_release_is_refused() -> None:
-    contents: list[Content] = [(RecordKind.COPY, 1, 0, 512, [bytes(512)])]
-    with pytest.raises(UnknownRecord, match="copy"):
+    contents: list[Content] = [(RecordKind.VERIFY, 1, 0, 16, [bytes(16)])]
+    with pytest.raises(UnknownRecord, match="verify"):
         list(coalesce([batch_of(contents)]))
