@@ -12,7 +12,8 @@ from replicator.journal.recovery import recover
 from replicator.model import HostWrite, WriteKind
 from replicator.movers.commit import Commit
 from replicator.seams.volume import DataVolume
-from tests.sim.devices import Machine, PeerView, SimJournalDevice, SimVolumeDevice
+from tests.sim.devices import Machine, SimJournalDevice, SimVolumeDevice
+from tests.sim.views import PeerView
 
 BOOT = bytes(16)
 RING = 2 << 20

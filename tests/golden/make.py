@@ -12,8 +12,10 @@ import zlib
 from pathlib import Path
 
 from replicator.codec.batch import VERSION
-from tests.sim.devices import Machine, PeerView
-from tests.sim.site import JOURNAL, SITES, SimClock, Stack
+from tests.sim.devices import Machine
+from tests.sim.plans import SITES
+from tests.sim.site import JOURNAL, SimClock, Stack
+from tests.sim.views import PeerView
 from tests.sim.world import World
 
 HERE = Path(__file__).parent

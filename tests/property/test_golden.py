@@ -18,7 +18,8 @@ from replicator.model import BLOCK
 from replicator.movers.restore import Restore
 from replicator.seams.volume import DataVolume
 from tests.sim.devices import Machine, SimJournalDevice, SimVolumeDevice
-from tests.sim.site import GROUP, SITES
+from tests.sim.plans import SITES
+from tests.sim.site import GROUP
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 VERSIONS = sorted(int(path.stem[1:]) for path in GOLDEN.glob("v*.json"))

@@ -8,9 +8,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from tests.sim.crash_points import CrashPoints
 from tests.sim.faults import run_fault
+from tests.sim.plans import ASYNC, PLANS, Plan
 from tests.sim.site import REAL, Parts
 from tests.sim.world import World
 
@@ -30,9 +32,9 @@ class Outcome:
     failure: str = ""
 
 
-def run_world(seed: int, parts: Parts = REAL) -> Counter[str]:
-    """Run three sites through STEPS steps under ``seed``."""
-    world = World(seed, parts)
+def run_world(seed: int, parts: Parts = REAL, plan: Plan = ASYNC) -> Counter[str]:
+    """Run three sites of ``plan`` through STEPS steps under ``seed``."""
+    world = World(seed, parts, plan=plan)
     world.run(STEPS)
     return world.counts + Counter(seeds=1)
 
@@ -46,8 +48,8 @@ RUNS: dict[str, Run] = {
     "world": run_world,
     "crash-points": run_crash_points,
     "fault": run_fault,
-}
-"""What ``python -m tests.sim NAME SEED`` repeats."""
+} | {name: partial(run_world, plan=plan) for name, plan in PLANS.items()}
+"""What ``python -m tests.sim NAME SEED`` repeats; ``world`` is another name for ``async``."""
 
 
 def run_one(name: str, seed: int, parts: Parts = REAL) -> Outcome:

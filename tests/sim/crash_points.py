@@ -14,10 +14,13 @@ from collections import Counter
 
 from replicator.errors import PeerRefused
 from replicator.model import SECTOR, HostWrite, WriteKind
-from tests.sim.devices import Machine, PeerView, SimDevice, SimulatedCrash
+from tests.sim.convergence import converge
+from tests.sim.devices import Machine, SimDevice, SimulatedCrash
 from tests.sim.host import stamped
 from tests.sim.oracle import BrokenPromise
-from tests.sim.site import JOURNAL, REAL, SITES, Parts, SimClock, Stack
+from tests.sim.plans import SITES
+from tests.sim.site import JOURNAL, REAL, Parts, SimClock, Stack
+from tests.sim.views import PeerView
 from tests.sim.world import World
 
 STEPS = 250
@@ -48,7 +51,7 @@ class CrashPoints:
                 break
         for name in SITES:
             self.world.sites[name].machine.observers.clear()
-        self.world.converge()
+        converge(self.world)
         return self.counts
 
     def _at_operation(self, device: SimDevice, operation: str) -> None:

@@ -6,14 +6,11 @@ say and do, takes the fault away, and lets everything converge.
 
 from __future__ import annotations
 
-import dataclasses
-import re
 from collections import Counter
 from collections.abc import Callable
 
 from replicator.codec.batch import batch_length
 from replicator.errors import (
-    Detached,
     DeviceFailed,
     JournalRotten,
     NotAJournal,
@@ -21,118 +18,16 @@ from replicator.errors import (
     TowlineError,
 )
 from replicator.journal.journal import Journal, Owner
-from replicator.journal.peer import Peer
 from replicator.model import BLOCK, HostFailure, HostWrite, WriteKind
-from replicator.movers.pull import Pull
-from tests.sim.devices import Fault, PeerView, SimDevice, SimJournalDevice
+from tests.sim import actions
+from tests.sim.devices import Fault, SimDevice, SimJournalDevice
+from tests.sim.fault_run import FaultRun, Finished, Rot, raised
 from tests.sim.host import stamped
 from tests.sim.oracle import Asked, BrokenPromise
-from tests.sim.site import GROUP, JOURNAL, REAL, RING_AT, SITES, Parts, Stack
-from tests.sim.world import World
-
-
-class FaultRun:
-    """A world that has run for a while, and the means to break its disks."""
-
-    def __init__(self, seed: int, parts: Parts = REAL) -> None:
-        self.world = World(seed, parts, calm=True)
-        self.rng = self.world.rng
-        self.counts: Counter[str] = Counter()
-        self.world.run_steps(self.rng.randrange(60, 160))
-        self.world.interleave = False
-        for _ in range(6):
-            self.follow()
-
-    def stack(self, name: str) -> Stack:
-        """Return a site's stack, which must be up."""
-        stack = self.world.sites[name].stack
-        assert stack is not None, self.world.describe()
-        return stack
-
-    def journal(self, name: str) -> SimDevice:
-        """Return a site's journal device."""
-        return self.world.sites[name].machine[JOURNAL]
-
-    def follow(self) -> None:
-        """Let everybody follow once, so that the primary's ring has room again."""
-        self.world.cut.clear()
-        self.world.round()
-
-    def write_batches(self, how_many: int) -> None:
-        """Let the primary journal, apply and answer batches, as far as it has room."""
-        world, a = self.world, self.stack("a")
-        assert a.commit is not None
-        for _ in range(how_many):
-            a.commit.submit(world.host.ask(2))
-            world.journal_batch(a)
-            while a.in_flight:
-                world.apply_batch(a)
-
-    def pull(self, name: str) -> None:
-        """Pull at ``name``, raising what the puller raises."""
-        pull = self.stack(name).pull
-        assert pull is not None
-        for _ in range(8):
-            pull.due_at = float("-inf")
-            pull.step(self.stack(name).clock.monotonic())
-
-    def restart(self, name: str) -> None:
-        """End the site's process and start it again (it may halt in its recovery)."""
-        site = self.world.sites[name]
-        site.halted = None
-        site.stack = None
-        site.machine.kill()
-        self.world.start(name)
-
-    def repair_and_converge(self) -> None:
-        """Take every fault away, restart what has halted, converge."""
-        for name in SITES:
-            for device in self.world.sites[name].machine.devices:
-                device.faults.clear()
-        self.world.expected = ()
-        for name in SITES:
-            if self.world.sites[name].stack is None:
-                self.restart(name)
-        self.world.converge()
-
-
-class Rot:
-    """One flipped bit in a site's ring, at a log position."""
-
-    def __init__(self, run: FaultRun, name: str, low: int, high: int) -> None:
-        self._run = run
-        self._device = run.journal(name)
-        self._place = run.stack(name).journal.ring.place
-        self.position = run.rng.randrange(low, high)
-        block = self.position // BLOCK * BLOCK
-        self._offset = self._place.segments(block, BLOCK)[0][0] + self.position - block
-        self._bit = run.rng.randrange(8)
-        self._device.flip(self._offset, self._bit)
-        self.before = bytes(self._device.content)
-
-    def undo(self) -> None:
-        """Make the bit what it was."""
-        if bytes(self._device.content) != self.before:
-            raise BrokenPromise(f"{self._device.machine.name}: the rotten journal was changed")
-        self._device.flip(self._offset, self._bit)
-
-    def expect(self, action: Callable[[], object]) -> None:
-        """Run ``action``: JournalRotten must come and name the batch's offset on the device."""
-        error = raised(JournalRotten, action)
-        start = max(at for at in self._run.world.points if at <= self.position)
-        offset = self._place.segments(start, BLOCK)[0][0]
-        found = re.search(r"device offset (\d+)", str(error))
-        if found is None or int(found[1]) != offset:
-            raise BrokenPromise(f"expected device offset {offset} in: {error}")
-
-
-def raised(kind: type[TowlineError], action: Callable[[], object]) -> TowlineError:
-    """Run ``action``, which must raise ``kind``, and return what it raised."""
-    try:
-        action()
-    except kind as error:
-        return error
-    raise BrokenPromise(f"nothing was raised, expected {kind.__name__}")
+from tests.sim.peer_faults import peer_full_of_garbage, reader_that_is_overtaken
+from tests.sim.plans import SITES
+from tests.sim.promises import check
+from tests.sim.site import GROUP, JOURNAL, REAL, RING_AT, Parts
 
 
 def rot_before_it_is_pulled(run: FaultRun) -> None:
@@ -171,7 +66,7 @@ def rot_on_the_way(run: FaultRun) -> None:
         run.pull(reader)
     except (JournalRotten, PeerRefused):
         run.counts["F6 refused once"] += 1
-    run.world.check()
+    check(run.world)
     run.pull(reader)
     run.counts["F6"] += 1
 
@@ -250,9 +145,9 @@ def disk_that_misplaces(run: FaultRun) -> None:
             if fault.struck or world.sites["a"].stack is None:
                 break
             run.write_batches(1)
-            for action in (World.pull, World.restore, World.checkpoint):
+            for action in (actions.pull, actions.restore, actions.checkpoint):
                 stack = world.sites[each].stack
-                if stack is not None and (each != "a" or action is World.checkpoint):
+                if stack is not None and (each != "a" or action is actions.checkpoint):
                     world.act(each, lambda action=action, stack=stack: action(world, stack))
     if not fault.struck:
         return
@@ -274,10 +169,6 @@ def disk_that_misplaces(run: FaultRun) -> None:
     run.counts[f"F8 {effect}"] += 1
     run.counts["F8 noticed"] += any(site.stack is None for site in world.sites.values())
     raise Finished
-
-
-class Finished(Exception):
-    """The scenario has damaged a disk for good: there is nothing to converge to."""
 
 
 def journal_that_fails(run: FaultRun) -> None:
@@ -368,8 +259,8 @@ def volume_that_cannot_be_read(run: FaultRun) -> None:
         return
     run.world.host.outstanding[asked.stamp] = request
     a.commit.submit([request])
-    run.world.journal_batch(a)
-    run.world.apply_batch(a)
+    actions.journal_batch(run.world, a)
+    actions.apply_batch(run.world, a)
     if request.failure is not HostFailure.MEDIUM_ERROR:
         raise BrokenPromise(f"compare-and-write on a bad disk: {request.failure}")
     run.counts["F13"] += 1
@@ -407,72 +298,6 @@ def page_copy_that_rots(run: FaultRun) -> None:
     run.journal(name).flip(run.rng.randrange(2 * BLOCK), run.rng.randrange(8))
     run.restart(name)
     run.counts["F34"] += 1
-
-
-def peer_full_of_garbage(run: FaultRun) -> None:
-    """F35: a peer's pages, catalog or ring are garbage: refused, nothing stored or reclaimed."""
-    reader, source = run.rng.choice((("b", "a"), ("c", "b")))
-    run.write_batches(3)
-    if source == "b":
-        run.pull("b")
-    own, theirs = run.stack(reader), run.stack(source)
-    theirs.checkpoint.run(0.0)
-    device = run.journal(source)
-    good = bytes(device.content)
-    before = own.journal.head, own.journal.body.reclaim, dict(own.journal.peers)
-    low = 0 if run.rng.random() < 0.5 else RING_AT
-    device.content[low:] = run.rng.randbytes(len(good) - low)
-    refused = False
-    for action in (lambda: run.pull(reader), own.peers[source].look):
-        try:
-            action()
-        except (PeerRefused, JournalRotten):
-            refused = True
-    if low == 0 and not refused:
-        raise BrokenPromise(f"{reader} was content with garbage at {source}")
-    own.checkpoint.run(0.0)
-    if low == 0 and before != (own.journal.head, own.journal.body.reclaim, dict(own.journal.peers)):
-        raise BrokenPromise(f"{reader} acted on garbage at {source}")
-    if own.journal.head != before[0]:
-        raise BrokenPromise(f"{reader} stored garbage of {source}")
-    device.content[:] = good
-    run.counts["F35"] += 1
-
-
-def reader_that_is_overtaken(run: FaultRun) -> None:
-    """F30: a slow reader that the source does not count: Detached or the truth, never a mix."""
-    world, a = run.world, run.stack("a")
-    journal = dataclasses.replace(a.journal.owner, peers=())
-    a.journal.owner = journal
-    c = run.stack("c")
-    turns = 0
-
-    def the_source_goes_on() -> None:
-        nonlocal turns
-        turns += 1
-        if turns % 2 == 0:
-            run.write_batches(run.rng.randint(1, 6))
-            a.checkpoint.run(0.0)
-
-    view = PeerView(lambda: run.journal("a"), lambda: True, the_source_goes_on)
-    slow = Pull(
-        c.journal, Peer("a", view, c.journal), world.shape.policy, c.clock, world.shape.pull_bytes
-    )
-    for _ in range(30):
-        slow.due_at = float("-inf")
-        try:
-            slow.step(0.0)
-        except Detached:
-            run.counts["F30 overtaken"] += 1
-            break
-        world.oracle.prefix_at(c.journal.head.position)
-        if world.points[c.journal.head.position] != c.journal.head:
-            raise BrokenPromise(f"c mixed two turns of the ring at {c.journal.head}")
-        while c.restore.step(0.0):
-            pass
-        world.oracle.judge_at(c.images(), c.journal.head.position, "the slow reader")
-    run.counts["F30"] += 1
-    raise Finished
 
 
 def disk_that_is_blank(run: FaultRun) -> None:

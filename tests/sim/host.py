@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from replicator.model import SECTOR, HostFailure, HostWrite, WriteKind
 from tests.sim.oracle import Asked, BrokenPromise, Oracle
-from tests.sim.site import Shape
+from tests.sim.plans import Shape
 
 _STAMP = struct.Struct("<QQQQ")
 

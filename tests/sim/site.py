@@ -7,8 +7,6 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from replicator.codec.history import VolumeEntry
-from replicator.codec.topology import AdaptiveInterval, FixedInterval
 from replicator.journal.format import NewJournal, format_journal
 from replicator.journal.journal import HALTED, Journal, Owner
 from replicator.journal.layout import RingPlace
@@ -22,15 +20,13 @@ from replicator.movers.restore import Restore
 from replicator.seams.blockdevice import JournalDevice
 from replicator.seams.volume import DataVolume
 from tests.sim.devices import Machine, SimJournalDevice, SimVolumeDevice
+from tests.sim.plans import SITES, Shape
 
 GROUP = "orders"
-UPSTREAM = {"a": None, "b": "a", "c": "b"}
-SITES = tuple(UPSTREAM)
 RING_AT = 48 * BLOCK
 """The simulator's rings follow the metadata at once; devices stay small."""
 
 JOURNAL = "journal"
-Policy = FixedInterval | AdaptiveInterval
 Views = Mapping[str, JournalDevice]
 
 
@@ -50,19 +46,6 @@ class Parts:
 
 
 REAL = Parts()
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """What stays the same over all restarts of a run: volumes, sizes, paces."""
-
-    volumes: tuple[VolumeEntry, ...]
-    ring_bytes: Mapping[str, int]
-    window_bytes: int
-    pull_bytes: int
-    checkpoint_seconds: float
-    publish_seconds: float
-    policy: Policy
 
 
 class SimClock:
@@ -92,12 +75,13 @@ def make_machine(name: str, shape: Shape, seed: int) -> Machine:
     device = SimJournalDevice(machine, JOURNAL, RING_AT + shape.ring_bytes[name])
     for entry in shape.volumes:
         SimVolumeDevice(machine, entry.name, entry.size_bytes)
+    upstream = shape.plan.upstream[name]
     new = NewJournal(
         GROUP,
         name,
-        UPSTREAM[name],
+        upstream,
         min(shape.ring_bytes.values()),
-        shape.volumes if UPSTREAM[name] is None else (),
+        shape.volumes if upstream is None else (),
         RingPlace(RING_AT, shape.ring_bytes[name]),
     )
     chance = random.Random(seed)
@@ -125,10 +109,11 @@ class Stack:
         A secondary may leave the redo to its restore mover (``redo`` False), as its daemon does.
         """
         name = machine.name
+        upstream = shape.plan.upstream[name]
         self.name = name
         self.machine = machine
         self.clock = clock
-        others = tuple(site for site in UPSTREAM if site != name)
+        others = tuple(site for site in SITES if site != name)
         if name not in parts.sites:
             parts = REAL
         device = machine[JOURNAL]
@@ -141,14 +126,13 @@ class Stack:
             self.volumes[entry.id] = DataVolume(entry.id, entry.name, entry.size_bytes, volume)
         self.recovered = parts.recover(self.journal)
         self.restore = parts.restore(self.journal, self.volumes, shape.window_bytes)
-        while (redo or UPSTREAM[name] is None) and self.restore.step(clock.monotonic()):
+        while (redo or upstream is None) and self.restore.step(clock.monotonic()):
             pass
         self.peers = {site: parts.peer(site, views[site], self.journal) for site in others}
         if self.journal.body.role == "primary":
             self.journal.publish(unmark={HALTED})  # as group/site.py does before it serves
         self.commit: Commit | None = None
         self.pull: Pull | None = None
-        upstream = UPSTREAM[name]
         if upstream is None:
             self.commit = parts.commit(
                 self.journal, self.volumes, clock, lambda size: memoryview(bytearray(size))

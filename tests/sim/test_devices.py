@@ -5,14 +5,8 @@ from __future__ import annotations
 import pytest
 
 from replicator.errors import DeviceFailed
-from tests.sim.devices import (
-    Fault,
-    Machine,
-    PeerView,
-    SimJournalDevice,
-    SimulatedCrash,
-    SimVolumeDevice,
-)
+from tests.sim.devices import Fault, Machine, SimJournalDevice, SimulatedCrash, SimVolumeDevice
+from tests.sim.views import PeerView
 
 
 def _journal(seed: int = 1) -> SimJournalDevice:

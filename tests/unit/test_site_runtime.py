@@ -18,7 +18,8 @@ from replicator.journal.peer import Peer
 from replicator.model import HostWrite, WriteKind
 from replicator.seams.volume import DataVolume
 from tests.fakes.group_on_sim import RING, VOLUMES, Primary, Secondary
-from tests.sim.devices import Fault, PeerView, SimVolumeDevice
+from tests.sim.devices import Fault, SimVolumeDevice
+from tests.sim.views import PeerView
 
 DEADLINE = 20.0
 GROUP = Group(

@@ -1,0 +1,133 @@
+"""What the sites of a simulated group do: one small thing each, as their threads would."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from replicator.errors import DeviceFailed, JournalFailed
+from tests.sim.oracle import BrokenPromise
+from tests.sim.site import Stack
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+Action = Callable[["World", Stack], None]
+
+
+def host_asks(world: World, stack: Stack) -> None:
+    """Let hosts ask for a few changes."""
+    assert stack.commit is not None
+    if len(world.host.outstanding) < 24:
+        stack.commit.submit(world.host.ask(world.rng.choice((1, 1, 2, 5, 12))))
+    if world.rng.random() < 0.1:
+        stack.commit.submit_control(world.events.ask(stack.commit.waiting_controls))
+
+
+def journal_batch(world: World, stack: Stack) -> None:
+    """Journal one batch, as the commit thread does."""
+    commit = stack.commit
+    if commit is None:
+        return
+    if len(stack.in_flight) > 1 or (commit.next_compares and stack.in_flight):
+        return
+    prepared = commit.prepare()
+    if prepared is None:
+        if commit.waiting:
+            world.counts["held"] += 1
+        return
+    for request in prepared.requests:
+        world.host.journaled(request)
+    world.events.journaled(prepared)
+    world.counts["events"] += len(prepared.controls)
+    if prepared.contents:
+        if prepared.end.time_ns < stack.journal.head.time_ns:
+            raise BrokenPromise(f"the log's time went back at {prepared.end.position}")
+        world.oracle.end_batch(prepared.end.position)
+        world.points[prepared.end.position] = prepared.end
+    commit.append(prepared)
+    stack.in_flight.append(prepared)
+
+
+def apply_batch(world: World, stack: Stack) -> None:
+    """Write a journaled batch to the volumes and answer it, as the apply thread does."""
+    commit = stack.commit
+    if commit is not None and stack.in_flight:
+        prepared = stack.in_flight[0]
+        commit.apply(prepared)
+        commit.answer(prepared)
+        stack.in_flight.popleft()
+        if world.rng.random() < 0.05 and not commit.failed_volumes:
+            position = commit.applied.position
+            world.oracle.judge_at(stack.images(), position, "a while serving")
+
+
+def checkpoint(world: World, stack: Stack) -> None:
+    """Checkpoint or publish; a volume that failed keeps the checkpoint where it is (F11)."""
+    try:
+        stack.checkpoint.step(stack.clock.monotonic())
+    except JournalFailed:
+        raise
+    except DeviceFailed:
+        if DeviceFailed not in world.expected:
+            raise
+        stack.checkpoint.hold()
+
+
+def look(world: World, stack: Stack) -> None:
+    """Look at a peer's pages."""
+    stack.peers[world.rng.choice(sorted(stack.peers))].look()
+
+
+def pull(world: World, stack: Stack) -> None:
+    """Pull once, due or not."""
+    assert stack.pull is not None
+    if world.rng.random() < 0.7:
+        stack.pull.due_at = float("-inf")
+    report = stack.pull.step(stack.clock.monotonic())
+    if report is not None and report.records:
+        world.counts["pulls"] += 1
+        source = world.sites[report.source]
+        world.note_head(source)
+        if source.stack and stack.journal.head.position > source.furthest:
+            raise BrokenPromise(
+                f"{stack.name} took {stack.journal.head.position} from {report.source}, which "
+                f"durably held only {source.furthest}"
+            )
+
+
+def restore(world: World, stack: Stack) -> None:
+    """Restore one window."""
+    if stack.commit is None and stack.restore.step(stack.clock.monotonic()):
+        world.counts["restores"] += 1
+        applied = stack.restore.applied.position
+        if applied >= stack.recovered.head.position:
+            world.oracle.judge_at(stack.images(), applied, f"{stack.name} restoring")
+
+
+PRIMARY: tuple[Action, ...] = (
+    host_asks,
+    host_asks,
+    journal_batch,
+    journal_batch,
+    journal_batch,
+    apply_batch,
+    apply_batch,
+    apply_batch,
+    checkpoint,
+    look,
+    look,
+)
+SECONDARY: tuple[Action, ...] = (pull, pull, restore, restore, checkpoint, look)
+
+MEANWHILE: dict[str, tuple[Action, ...]] = {
+    "journal_batch": (apply_batch, checkpoint),
+    "apply_batch": (journal_batch, checkpoint),
+    "pull": (restore,),
+    "restore": (pull, checkpoint),
+    "checkpoint": (restore, journal_batch, apply_batch),
+}
+"""What other threads of a site may do while one is in the middle of an action."""
+
+PUBLISHING = ("pull", "checkpoint")
+"""Actions that would wait for the journal's lock while another thread is publishing."""

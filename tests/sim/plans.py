@@ -1,0 +1,63 @@
+"""Who reads whom in a simulated group, and what stays the same over all restarts of a run."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from replicator.codec.history import VolumeEntry
+from replicator.codec.topology import AdaptiveInterval, FixedInterval
+from replicator.model import BLOCK
+
+SITES = ("a", "b", "c")
+"""The sites of every plan; a is primary when a run begins."""
+
+Policy = FixedInterval | AdaptiveInterval
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A topology: ``upstream`` is whom each site reads, None at the primary."""
+
+    name: str
+    upstream: Mapping[str, str | None]
+
+
+ASYNC = Plan("async", {"a": None, "b": "a", "c": "b"})
+TWO_READERS = Plan("two-readers", {"a": None, "b": "a", "c": "a"})
+PLANS = {plan.name: plan for plan in (ASYNC, TWO_READERS)}
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What stays the same over all restarts of a run: plan, volumes, sizes, paces."""
+
+    plan: Plan
+    volumes: tuple[VolumeEntry, ...]
+    ring_bytes: Mapping[str, int]
+    window_bytes: int
+    pull_bytes: int
+    checkpoint_seconds: float
+    publish_seconds: float
+    policy: Policy
+
+
+def draw_shape(rng: random.Random, plan: Plan) -> Shape:
+    """Draw everything but the plan: small rings that wrap every few batches."""
+    ring = rng.choice((16, 24, 32, 64)) * BLOCK
+    return Shape(
+        plan=plan,
+        volumes=(VolumeEntry(1, "db", 32 * BLOCK), VolumeEntry(2, "wal", 8 * BLOCK)),
+        ring_bytes={name: ring + rng.choice((0, 0, 8, 32)) * BLOCK for name in SITES},
+        window_bytes=rng.choice((4, 8, 16, 64)) * BLOCK,
+        pull_bytes=rng.choice((16, 64)) * BLOCK,
+        checkpoint_seconds=rng.choice((0.0, 0.5, 5.0)),
+        publish_seconds=rng.choice((0.0, 0.5, 1.0)),
+        policy=rng.choice(
+            (
+                FixedInterval(seconds=0.5),
+                AdaptiveInterval(inputs=("records",), min_seconds=0.1, max_seconds=5.0),
+            )
+        ),
+    )
