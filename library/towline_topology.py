@@ -80,6 +80,14 @@ def _site_plan(topology: Any, name: str) -> dict[str, Any]:
         for peer in group.peers(name)
         if topology.site(peer.name).devices.kind == "lvm"
     ]
+    sessions += [
+        _session(topology, naming.leg_target_iqn(prefix, group.name, near.name), near.name, 1)
+        | {"group": group.name, "purpose": "leg"}
+        for group in groups
+        if (near := group.near) is not None
+        and near.upstream == name
+        and topology.site(near.name).devices.kind == "lvm"
+    ]
     allowed = {own}
     for group in groups:
         allowed |= {naming.site_initiator_iqn(prefix, peer.name) for peer in group.peers(name)}
@@ -103,7 +111,7 @@ def _volumes(site: Any, group: Any) -> list[dict[str, Any]]:
     from replicator.codec import naming
 
     sizes = {naming.journal_path(site, group.name): group.journal.size_bytes}
-    for volume in group.volumes:
+    for volume in group.volumes if group.site(site.name).data else ():
         sizes[naming.volume_path(site, group.name, volume.name)] = volume.size_bytes
     return [
         {"name": path.rsplit("/", 1)[1], "path": path, "size_bytes": size_bytes}

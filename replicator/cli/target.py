@@ -11,9 +11,11 @@ from pathlib import Path
 from replicator.cli.node import add_topology_flags, site_name, topology_path, wants_json
 from replicator.cli.output import print_json, print_note
 from replicator.codec import naming
+from replicator.codec.page import OwnerBody
 from replicator.codec.target_tree import Tree
 from replicator.codec.topology import Group, Site, Topology
 from replicator.errors import TowlineError
+from replicator.journal.journal import FENCED
 from replicator.journal.pages import read_statement
 from replicator.seams.filedevice import DirectDevice
 from replicator.seams.lio import LioConfiguration
@@ -83,27 +85,52 @@ def wanted_and_lio(topology: Topology, site: Site, secrets_path: str) -> tuple[T
         initiator: ChapSecret(password, mutual)
         for initiator, (password, mutual) in read_chap_secrets(secrets_path).items()
     }
-    wanted = wanted_tree(topology, site.name, secrets, lambda group: serves_hosts(site, group))
+    wanted = wanted_tree(
+        topology,
+        site.name,
+        secrets,
+        lambda group: serves_hosts(site, group),
+        lambda group: ring_writer(site, group),
+    )
     return wanted, LioConfiguration(topology.iqn_prefix, site.name)
 
 
 def serves_hosts(site: Site, group: Group) -> bool:
     """Say whether the group's own journal at ``site`` states that hosts are served here.
 
-    The journal decides, not the topology: what was promoted or demoted stays so over a reboot.
-    A page that cannot be read means standby.
+    The journal decides, not the topology: what was promoted, demoted or fenced stays so over a
+    reboot. A page that cannot be read means standby.
     """
+    body = _own_page(site, group, "in standby")
+    return body is not None and body.role == "primary" and not _closed(body)
+
+
+def ring_writer(site: Site, group: Group) -> str | None:
+    """Return which other site may write the group's ring at ``site``, as its own page states.
+
+    Nobody once the ring was sealed or its writer fenced, nor while the page cannot be read.
+    """
+    body = _own_page(site, group, "not writable from afar")
+    return None if body is None or _closed(body) else body.writer
+
+
+def _closed(body: OwnerBody) -> bool:
+    return body.sealed is not None or FENCED in body.marks
+
+
+def _own_page(site: Site, group: Group, otherwise: str) -> OwnerBody | None:
+    """Return what the group's journal states at ``site``; None is told with ``otherwise``."""
     path = naming.journal_path(site, group.name)
     try:
         with contextlib.closing(DirectDevice(Path(path), writable=False)) as device:
             body = read_statement(device).newer.body
     except TowlineError as error:
-        print_note(f"group {group.name} in standby: {error}")
-        return False
+        print_note(f"group {group.name} {otherwise}: {error}")
+        return None
     if (body.group, body.site) != (group.name, site.name):
-        print_note(f"group {group.name} in standby: {path} is of {body.group} at {body.site}")
-        return False
-    return body.role == "primary"
+        print_note(f"group {group.name} {otherwise}: {path} is of {body.group} at {body.site}")
+        return None
+    return body
 
 
 def _report(steps: Sequence[Step], as_json: bool, participle: str) -> None:

@@ -47,6 +47,15 @@ def peer_journal_path(topology: Topology, group: str, peer: str) -> str:
     return f"/dev/disk/by-path/ip-{portal(site)}-iscsi-{target}-lun-0"
 
 
+def leg_path(topology: Topology, group: str, near: str) -> str:
+    """Return where the primary writes the journal of a sync link's near site."""
+    site = topology.site(near)
+    if site.devices.kind == "directory":
+        return journal_path(site, group)
+    target = leg_target_iqn(topology.iqn_prefix, group, near)
+    return f"/dev/disk/by-path/ip-{portal(site)}-iscsi-{target}-lun-0"
+
+
 def state_directory(site: Site) -> str:
     """Return where a site keeps its sockets: its own directory, or the system's run directory."""
     return site.devices.path if site.devices.kind == "directory" else RUN_DIRECTORY
@@ -70,6 +79,11 @@ def portal(site: Site) -> str:
 def journal_target_iqn(prefix: str, group: str, site: str) -> str:
     """Return the target that exports ``group``'s journal at ``site`` to the other sites."""
     return f"{prefix}:{group}.{site}.journal"
+
+
+def leg_target_iqn(prefix: str, group: str, site: str) -> str:
+    """Return the target on which the primary, and nobody else, writes ``site``'s journal."""
+    return f"{prefix}:{group}.{site}.leg"
 
 
 def data_target_iqn(prefix: str, group: str, site: str) -> str:

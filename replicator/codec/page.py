@@ -11,12 +11,13 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 import msgspec
 
 from replicator.codec.batch import Point
 from replicator.codec.digest import DIGEST_BYTES, digest_of_parts
-from replicator.model import BLOCK, Pair
+from replicator.model import BLOCK, NO_DIGEST, Pair
 
 MAGIC = b"TOWLPAGE"
 VERSION = 1
@@ -69,6 +70,9 @@ class OwnerBody(msgspec.Struct, frozen=True, kw_only=True):
     ``head`` is durable in this ring, ``restored`` is the checkpoint (data volumes are durable up
     to it, or ahead of it), ``reclaim`` is the first position that the ring still holds.
     ``marks`` are durable statements (halted, inconsistent, ...) with their reasons.
+    ``writer`` is the ring's one writer where that is not the owner: the primary of a sync link, in
+    the epoch ``writer_epoch`` alone (no bytes: in none yet). ``sealed`` is the pair at which an
+    operator has closed the ring: nobody writes it, its writer's page is void.
     """
 
     group: str
@@ -85,6 +89,9 @@ class OwnerBody(msgspec.Struct, frozen=True, kw_only=True):
     marks: dict[str, str] = {}
     peers: dict[str, PeerNote] = {}
     pull: PullNote | None = None
+    writer: str | None = None
+    writer_epoch: bytes = b""
+    sealed: tuple[int, bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,25 +119,31 @@ class PageDamaged(ValueError):
     """The bytes are not a valid page; the message says why."""
 
 
+class Envelope(NamedTuple):
+    """What stands around the body of every page; the digest covers all of it."""
+
+    kind: PageKind
+    generation: int
+    group_id: bytes
+    journal_id: bytes
+    boot_id: bytes
+
+
 def encode_page(page: Page) -> bytes:
     """Return the 4 KiB of ``page``; ValueError if the body does not fit."""
-    body = msgspec.msgpack.encode(page.body)
+    envelope = Envelope(
+        PageKind.OWNER, page.generation, page.group_id, page.journal_id, page.boot_id
+    )
+    return enclose(envelope, msgspec.msgpack.encode(page.body))
+
+
+def enclose(envelope: Envelope, body: bytes) -> bytes:
+    """Return the 4 KiB of a page with an encoded body; ValueError if it does not fit."""
     if _HEADER.size + len(body) > BLOCK:
         raise ValueError(f"page body of {len(body)} bytes does not fit into one block")
     block = bytearray(BLOCK)
-    _HEADER.pack_into(
-        block,
-        0,
-        MAGIC,
-        VERSION,
-        PageKind.OWNER,
-        len(body),
-        page.generation,
-        page.group_id,
-        page.journal_id,
-        page.boot_id,
-        b"",
-    )
+    kind, *identity = envelope
+    _HEADER.pack_into(block, 0, MAGIC, VERSION, kind, len(body), *identity, b"")
     block[_HEADER.size : _HEADER.size + len(body)] = body
     block[_DIGEST_AT : _HEADER.size] = _page_digest(block)
     return bytes(block)
@@ -140,28 +153,33 @@ def _page_digest(block: bytes | bytearray | memoryview) -> bytes:
     return digest_of_parts((block[:_DIGEST_AT], block[_HEADER.size : BLOCK]))
 
 
-def decode_page(block: bytes | memoryview) -> Page:
-    """Return the page in ``block`` (4 KiB); PageDamaged says what is wrong."""
+def open_envelope(block: bytes | memoryview, kind: PageKind) -> tuple[Envelope, bytes]:
+    """Return envelope and encoded body of a page of ``kind``; PageDamaged says what is wrong."""
     fields = _HEADER.unpack_from(block, 0)
-    magic, version, kind, body_length, generation, group_id, journal_id, boot_id, own = fields
+    magic, version, found, body_length, generation, group_id, journal_id, boot_id, own = fields
     if magic != MAGIC:
         raise PageDamaged("no page magic")
     if _page_digest(block) != own:
         raise PageDamaged("page digest does not hold")
     if version != VERSION:
         raise PageDamaged(f"format version is {version}, expected {VERSION}")
-    if kind != PageKind.OWNER or _HEADER.size + body_length > BLOCK:
-        raise PageDamaged(f"page kind {kind} with a body of {body_length} bytes")
+    if found != kind or _HEADER.size + body_length > BLOCK:
+        raise PageDamaged(f"page kind {found} with a body of {body_length} bytes")
+    envelope = Envelope(kind, generation, group_id, journal_id, boot_id)
+    return envelope, bytes(block[_HEADER.size : _HEADER.size + body_length])
+
+
+def decode_page(block: bytes | memoryview) -> Page:
+    """Return the page in ``block`` (4 KiB); PageDamaged says what is wrong."""
+    envelope, encoded = open_envelope(block, PageKind.OWNER)
     try:
-        body = msgspec.msgpack.decode(
-            bytes(block[_HEADER.size : _HEADER.size + body_length]), type=OwnerBody
-        )
+        body = msgspec.msgpack.decode(encoded, type=OwnerBody)
     except msgspec.MsgspecError as error:
         raise PageDamaged(f"page body: {error}") from error
     nonsense = _nonsense(body)
     if nonsense:
         raise PageDamaged(f"page body makes no sense: {nonsense}")
-    return Page(generation, group_id, journal_id, boot_id, body)
+    return Page(*envelope[1:], body)
 
 
 def _nonsense(body: OwnerBody) -> str | None:
@@ -173,7 +191,9 @@ def _nonsense(body: OwnerBody) -> str | None:
         return f"batch bound {body.batch_bound} in a ring of {ring} bytes"
     if not 0 <= body.reclaim <= restored.position <= head.position <= body.reclaim + ring:
         return f"reclaim {body.reclaim}, restored {restored.position}, head {head.position}"
-    digests = [head.digest, restored.digest]
+    digests = [head.digest, restored.digest, body.writer_epoch or NO_DIGEST]
+    if body.sealed is not None:
+        digests.append(body.sealed[1])
     for note in body.peers.values():
         digests += [note.received[1], note.restored[1], note.journal_id]
     if any(len(digest) != DIGEST_BYTES for digest in digests):

@@ -16,6 +16,7 @@ from replicator.errors import UsageError
 
 DeviceKind = Literal["lvm", "directory"]
 PullInput = Literal["records"]
+Link = Literal["pull", "sync-or-stop", "sync-or-degrade"]
 
 
 class Volume(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,13 +52,23 @@ Interval = FixedInterval | AdaptiveInterval
 
 
 class GroupSite(msgspec.Struct, frozen=True, kw_only=True):
-    """A site's part in one group; ``upstream`` is the site it pulls from, None at the primary."""
+    """A site's part in one group; ``upstream`` is where its journal's content comes from.
+
+    With ``link`` pull the site reads it there itself; with a sync link ``upstream`` is the
+    primary, which writes this site's ring. ``data`` False is a site that keeps only a journal.
+    """
 
     name: str
     primary: bool = False
     upstream: str | None = None
-    link: Literal["pull"] = "pull"
+    link: Link = "pull"
+    data: bool = True
     interval: Interval = AdaptiveInterval()
+
+    @property
+    def sync(self) -> bool:
+        """Whether the primary writes this site's ring."""
+        return self.link != "pull"
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,7 +98,12 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
 
     def downstream(self, name: str) -> tuple[GroupSite, ...]:
         """Return the sites that pull from ``name``."""
-        return tuple(site for site in self.sites if site.upstream == name)
+        return tuple(site for site in self.sites if site.upstream == name and not site.sync)
+
+    @property
+    def near(self) -> GroupSite | None:
+        """Return the site at the near end of the sync link, None without one."""
+        return next((site for site in self.sites if site.sync), None)
 
 
 class Devices(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,6 +21,7 @@ from replicator.codec.topology import (
     Host,
     Interval,
     JournalPolicy,
+    Link,
     PullInput,
     Site,
     Topology,
@@ -52,7 +53,7 @@ _IQN = re.compile(
 )
 _VOLUME_GROUP = re.compile(r"[A-Za-z0-9+_.][A-Za-z0-9+_.-]{0,63}")
 _LATER_INPUTS = ("traffic", "capacity", "load", "source")
-_LATER_LINKS = ("sync-or-stop", "sync-or-degrade")
+_LINKS: tuple[Link, ...] = ("pull", "sync-or-stop", "sync-or-degrade")
 _LATER_FULL = ("detach", "throttle")
 
 
@@ -237,9 +238,8 @@ def _read_group_sites(section: Section) -> tuple[GroupSite, ...]:
 
 def _read_group_site(name: str, section: Section) -> GroupSite:
     section.expect(
-        ("primary", "upstream", "link", "interval"),
+        ("primary", "upstream", "link", "data", "interval"),
         {
-            "data": "data (a site without data volumes)",
             "rpo": "rpo",
             "restore": "restore (options of restore)",
             "link_limit": "link_limit",
@@ -247,11 +247,8 @@ def _read_group_site(name: str, section: Section) -> GroupSite:
     )
     primary = section.take_or("primary", bool, False) or False
     upstream = section.take("upstream", str) if section.has("upstream") else None
-    link = section.take_or("link", str, "pull")
-    if link in _LATER_LINKS:
-        section.refuse("link", f"{NOT_AVAILABLE}: {link}, it knows only pull")
-    elif link not in ("pull", None):
-        section.refuse("link", f"unknown link {quote(link)}, expected pull")
+    link = _read_link(section)
+    data = _read_data(section, primary)
     interval = _read_interval(section) if section.has("interval") else AdaptiveInterval()
     if primary:
         for key in ("upstream", "link", "interval"):
@@ -259,7 +256,36 @@ def _read_group_site(name: str, section: Section) -> GroupSite:
                 section.refuse(key, "the primary pulls from nobody: remove this, or primary: true")
     elif not section.has("upstream") and section.readable:
         section.refuse("upstream", "missing: a site is the primary or names its upstream")
-    return GroupSite(name=name, primary=primary, upstream=upstream, interval=interval)
+    if link != "pull" and section.has("interval"):
+        section.refuse(
+            "interval", f"a site with link {link} does not pull: its primary writes its journal"
+        )
+    return GroupSite(
+        name=name, primary=primary, upstream=upstream, link=link, data=data, interval=interval
+    )
+
+
+def _read_link(section: Section) -> Link:
+    text = section.take_or("link", str, "pull")
+    for link in _LINKS:
+        if text == link:
+            return link
+    if text is not None:
+        section.refuse("link", f"unknown link {quote(text)}, expected one of: {', '.join(_LINKS)}")
+    return "pull"
+
+
+def _read_data(section: Section, primary: bool) -> bool:
+    """Return whether the site has data volumes: ``data: none`` is the only thing to say."""
+    if not section.has("data"):
+        return True
+    if section.raw("data") != "none":
+        section.refuse("data", f"expected none or nothing at all, got {quote(section.raw('data'))}")
+    elif primary:
+        section.refuse("data", "the primary needs its data volumes: hosts write them")
+    elif section.has("restore"):
+        section.refuse("data", "a site without data volumes restores nothing: remove restore")
+    return False
 
 
 def _read_interval(parent: Section) -> Interval:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from replicator.codec import naming
 from replicator.codec.section import Section
-from replicator.codec.topology import Group, Topology
+from replicator.codec.topology import Group, GroupSite, Topology
 
 
 def check_group_sites(group: Group, section: Section) -> None:
@@ -34,6 +34,24 @@ def check_group_sites(group: Group, section: Section) -> None:
             section.refuse(key, f"unknown site {site.upstream!r}, expected one of: {known}")
         elif cycle := _cycle_from(site.name, upstream_of):
             section.refuse(key, f"cycle of upstreams: {' -> '.join(cycle)}")
+    near = [site for site in group.sites if site.sync and site.upstream in upstream_of]
+    _check_sync_links(near, primaries, section)
+
+
+def _check_sync_links(near: list[GroupSite], primaries: list[str], section: Section) -> None:
+    """Refuse a sync link that does not begin at the primary, and a second one."""
+    for site in near:
+        if len(primaries) == 1 and site.upstream != primaries[0]:
+            section.refuse(
+                f"sites.{site.name}.upstream",
+                f"a sync link begins at the primary {primaries[0]}, not at {site.upstream}: the "
+                "primary alone writes a near site's journal",
+            )
+    for site in near[1:]:
+        section.refuse(
+            f"sites.{site.name}.link",
+            f"expected at most one sync link in a group, {near[0].name} has one already",
+        )
 
 
 def _cycle_from(start: str, upstream_of: dict[str, str | None]) -> list[str]:
@@ -116,7 +134,8 @@ def _check_collisions(topology: Topology, root: Section) -> None:
         names = []
         for group in topology.groups_at(site.name):
             names.append((naming.journal_path(site, group.name), f"groups.{group.name}.journal"))
-            for volume in group.volumes:
+            part = next(each for each in group.sites if each.name == site.name)
+            for volume in group.volumes if part.data else ():
                 path = naming.volume_path(site, group.name, volume.name)
                 names.append((path, f"groups.{group.name}.volumes.{volume.name}"))
         for path, first, second in _repeated(names):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from replicator.codec import naming
 from replicator.codec.history import Catalog, VolumeEntry
-from replicator.codec.topology import Group, Topology
-from replicator.errors import DeviceUnusable, WrongJournal
+from replicator.codec.topology import Group, GroupSite, Topology
+from replicator.errors import DeviceUnusable, Refused, WrongJournal
 from replicator.journal.format import NewJournal
 from replicator.journal.journal import Journal, Owner
 from replicator.journal.layout import ring_place
@@ -49,6 +49,7 @@ def new_journal(group: Group, site: str) -> NewJournal:
         upstream=part.upstream,
         smallest_ring=ring_place(group.journal.size_bytes).size,
         volumes=catalog_volumes(group) if part.primary else (),
+        writer=part.upstream if part.sync else None,
     )
 
 
@@ -72,15 +73,20 @@ def open_site(topology: Topology, group_name: str, site_name: str, boot_id: byte
     group = topology.group(group_name)
     site = topology.site(site_name)
     part = group.site(site_name)
+    if group.near is not None or not part.data:
+        raise Refused(
+            f"group {group_name}: sync links and sites without data are read and exported by this "
+            "release, but replicatord does not run them yet"
+        )
     others = tuple(each.name for each in group.peers(site_name))
     device = DirectDevice(Path(naming.journal_path(site, group_name)), writable=True, lock=True)
     volumes: dict[int, DataVolume] = {}
     try:
         journal = Journal.open(device, Owner(group_name, site_name, boot_id, others))
-        _check_role(journal, part.upstream)
+        _check_role(journal, part)
         if journal.attached:
             check_catalog(journal, journal.catalog, group)
-        for entry in catalog_volumes(group):
+        for entry in catalog_volumes(group) if part.data else ():
             path = Path(naming.volume_path(site, group_name, entry.name))
             volumes[entry.id] = _open_volume(entry, path)
     except BaseException:
@@ -99,8 +105,15 @@ def open_site(topology: Topology, group_name: str, site_name: str, boot_id: byte
     return SiteDevices(journal, volumes, peers)
 
 
-def _check_role(journal: Journal, upstream: str | None) -> None:
-    body = journal.body
+def _check_role(journal: Journal, part: GroupSite) -> None:
+    body, upstream = journal.body, part.upstream
+    writer = upstream if part.sync else None
+    if body.writer != writer:
+        raise WrongJournal(
+            f"{journal.device.name}: its page says that {body.writer or 'its owner'} writes it, "
+            f"the topology's link {part.link} means {writer or 'its owner'}; a journal is "
+            "formatted for its link, and links are not changed by editing the topology"
+        )
     if body.upstream != upstream:
         raise WrongJournal(
             f"{journal.device.name}: its page says upstream {body.upstream or 'none (primary)'}, "

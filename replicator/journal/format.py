@@ -23,6 +23,8 @@ _EDGE = 1 << 20
 class NewJournal:
     """What a new journal is for. ``volumes`` is given for the primary only.
 
+    ``writer`` is the primary that will write this ring over a sync link, None for the owner.
+
     ``place`` puts the ring elsewhere than to the device's end, and may be smaller than MIN_RING:
     the simulator's rings wrap every few batches.
     """
@@ -33,6 +35,7 @@ class NewJournal:
     smallest_ring: int
     volumes: tuple[VolumeEntry, ...] = ()
     place: RingPlace | None = None
+    writer: str | None = None
 
 
 def first_stain(device: JournalDevice) -> int | None:
@@ -90,6 +93,7 @@ def format_journal(
         head=LOG_START,
         restored=LOG_START,
         reclaim=0,
+        writer=new.writer,
     )
     journal_id = random_bytes(16)
     page = Page(1, group_id, journal_id, boot_id, body)

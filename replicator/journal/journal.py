@@ -29,6 +29,9 @@ from replicator.seams.blockdevice import Buffer, JournalDevice
 HALTED = "halted"
 """The mark of a site that answers nothing more; the next start takes it away, and only it."""
 
+FENCED = "fenced"
+"""The mark of a site, or of a ring's writer at a near site, that an operator has shut out."""
+
 MARK_REASON_LENGTH = 200
 """Characters of a reason that a page keeps: all marks must fit into its block."""
 

@@ -1,12 +1,15 @@
-"""The owner's page on a device: two copies, one writer, generation by generation."""
+"""Pages on a device: each in two copies, with one writer, generation by generation."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
 
 from replicator.codec.page import OwnerBody, Page, PageDamaged, decode_page, encode_page
+from replicator.codec.writer_page import WriterPage, decode_writer_page, encode_writer_page
 from replicator.errors import NotAJournal
-from replicator.journal.layout import OWNER_PAGE_AT
+from replicator.journal.layout import OWNER_PAGE_AT, WRITER_PAGE_AT
 from replicator.model import BLOCK
 from replicator.seams.blockdevice import JournalDevice
 
@@ -27,12 +30,33 @@ class Statement:
 
 def read_statement(device: JournalDevice) -> Statement:
     """Read and judge both copies; NotAJournal if neither is valid."""
-    content = memoryview(device.read(OWNER_PAGE_AT[0], 2 * BLOCK))
-    pages: list[Page] = []
+    pages, reasons = _read_copies(device, OWNER_PAGE_AT[0], decode_page)
+    if not pages:
+        raise NotAJournal(
+            f"{device.name}: no valid journal page ({'; '.join(reasons)}); if this is the right"
+            " device and it is new, format it: replicatorctl journal format"
+        )
+    return Statement(pages[-1], pages[0], reasons[0] if reasons else None)
+
+
+class _Numbered(Protocol):
+    @property
+    def generation(self) -> int: ...
+
+
+_P = TypeVar("_P", bound=_Numbered)
+
+
+def _read_copies(
+    device: JournalDevice, at: int, decode: Callable[[memoryview], _P]
+) -> tuple[list[_P], list[str]]:
+    """Return the valid copies of a page, oldest first, and why the others are not."""
+    content = memoryview(device.read(at, 2 * BLOCK))
+    pages: list[_P] = []
     reasons: list[str] = []
     for copy in (0, 1):
         try:
-            page = decode_page(content[copy * BLOCK : (copy + 1) * BLOCK])
+            page = decode(content[copy * BLOCK : (copy + 1) * BLOCK])
         except PageDamaged as error:
             reasons.append(f"copy {copy}: {error}")
             continue
@@ -40,13 +64,19 @@ def read_statement(device: JournalDevice) -> Statement:
             reasons.append(f"copy {copy}: holds generation {page.generation}")
             continue
         pages.append(page)
-    if not pages:
-        raise NotAJournal(
-            f"{device.name}: no valid journal page ({'; '.join(reasons)}); if this is the right"
-            " device and it is new, format it: replicatorctl journal format"
-        )
-    pages.sort(key=lambda page: page.generation)
-    return Statement(pages[-1], pages[0], reasons[0] if reasons else None)
+    return sorted(pages, key=lambda page: page.generation), reasons
+
+
+def read_writer_page(device: JournalDevice) -> WriterPage | None:
+    """Return the newest valid writer's page, None if there is none."""
+    pages, _ = _read_copies(device, WRITER_PAGE_AT[0], decode_writer_page)
+    return pages[-1] if pages else None
+
+
+def write_writer_page(device: JournalDevice, page: WriterPage) -> None:
+    """Write a writer's page into its copy and flush: durable on return, as a leg's flush is."""
+    device.write(WRITER_PAGE_AT[page.generation % 2], encode_writer_page(page))
+    device.flush()
 
 
 def write_page(device: JournalDevice, page: Page) -> None:

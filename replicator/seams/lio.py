@@ -55,7 +55,9 @@ class LioConfiguration:
         """Open LIO's configfs tree; TargetFailed or MissingPackage if there is none."""
         self._rts = _rtslib()
         self._site = site
-        self._ours = re.compile(re.escape(iqn_prefix) + r":[a-z0-9-]+\.[a-z0-9-]+\.(journal|data)")
+        self._ours = re.compile(
+            re.escape(iqn_prefix) + r":[a-z0-9-]+\.[a-z0-9-]+\.(journal|data|leg)"
+        )
         with _translated("open LIO's configuration"):
             (TARGET_DATABASE / "pr").mkdir(parents=True, exist_ok=True)
             self._root = self._rts.RTSRoot()

@@ -2,7 +2,8 @@
 
 Two targets per group, on purpose: a session that holds a writable LUN could EXTENDED COPY into a
 read-only one of the same target. The journal target maps its LUN read-only for every other site;
-the data target maps the volumes for the group's hosts and is enabled at the primary alone.
+the data target maps the volumes for the group's hosts and is enabled at the primary alone. At the
+near site of a sync link a third one, the leg, maps the journal writable for its one writer.
 """
 
 from __future__ import annotations
@@ -63,11 +64,13 @@ def wanted_tree(
     site_name: str,
     secrets: Mapping[str, ChapSecret],
     serves: Callable[[Group], bool] | None = None,
+    writer: Callable[[Group], str | None] | None = None,
 ) -> Tree:
     """Return what LIO should hold at ``site_name``.
 
-    ``serves`` tells whether this site answers hosts for a group; by default its primary does, as
-    the topology has it. Raises ConfigError with every initiator that has no secret.
+    ``serves`` tells whether this site answers hosts for a group, ``writer`` which other site may
+    write the group's ring here (None: nobody); by default both are as the topology has it. Raises
+    ConfigError with every initiator that has no secret.
     """
     site = topology.site(site_name)
     tree: Tree = {}
@@ -78,8 +81,13 @@ def wanted_tree(
     builder = _Builder(topology, site, secrets, tree)
     for group in topology.groups_at(site_name):
         serving = group.primary.name == site_name if serves is None else serves(group)
-        builder.add_journal_target(group)
-        builder.add_data_target(group, serving)
+        part = group.site(site_name)
+        may_write = (part.upstream if part.sync else None) if writer is None else writer(group)
+        builder.add_journal_target(group, written_from_afar=part.sync)
+        if part.sync:
+            builder.add_leg_target(group, may_write)
+        if part.data:
+            builder.add_data_target(group, serving)
     if builder.missing:
         raise ConfigError(
             naming.DEFAULT_SECRETS_PATH,
@@ -96,12 +104,12 @@ class _Builder:
     tree: Tree
     missing: set[str] = field(default_factory=set)
 
-    def add_journal_target(self, group: Group) -> None:
+    def add_journal_target(self, group: Group, *, written_from_afar: bool) -> None:
         name = naming.journal_backstore(group.name)
         self.tree[Kind.BACKSTORE, "block", name] = BlockBackstore(
             naming.journal_path(self.site, group.name),
             naming.journal_serial(group.name, self.site.name),
-            read_only=True,
+            read_only=not written_from_afar,
         )
         for attribute, value in JOURNAL_ATTRIBUTES.items():
             self.tree[Kind.BACKSTORE_ATTRIBUTE, "block", name, attribute] = value
@@ -112,6 +120,16 @@ class _Builder:
             initiator = naming.site_initiator_iqn(self.topology.iqn_prefix, peer.name)
             self._add_acl(iqn, initiator, peer.name)
             self.tree[Kind.MAPPED_LUN, iqn, initiator, "0"] = MappedLun(0, write_protect=True)
+
+    def add_leg_target(self, group: Group, writer: str | None) -> None:
+        """Map the journal writable for its one writer; without one nobody can log in at all."""
+        iqn = naming.leg_target_iqn(self.topology.iqn_prefix, group.name, self.site.name)
+        self._add_target(iqn, enabled=writer is not None)
+        self.tree[Kind.LUN, iqn, "0"] = f"block/{naming.journal_backstore(group.name)}"
+        if writer is not None:
+            initiator = naming.site_initiator_iqn(self.topology.iqn_prefix, writer)
+            self._add_acl(iqn, initiator, writer)
+            self.tree[Kind.MAPPED_LUN, iqn, initiator, "0"] = MappedLun(0, write_protect=False)
 
     def add_data_target(self, group: Group, serving: bool) -> None:
         iqn = naming.data_target_iqn(self.topology.iqn_prefix, group.name, self.site.name)

@@ -209,3 +209,34 @@ def test_secrets_file_that_others_can_read_is_refused(tmp_path: Path) -> None:
         read_chap_secrets(path)
     with pytest.raises(ConfigError):
         read_chap_secrets(tmp_path / "absent.yml")
+
+
+NEAR = TEXT.replace(
+    "b: {upstream: a, link: pull, interval: {fixed: 500ms}}",
+    "b: {upstream: a, link: sync-or-stop, data: none}",
+)
+LEG = f"{PREFIX}:orders.b.leg"
+
+
+def test_wanted_leg_is_writable_for_the_primary_alone_on_a_target_of_its_own() -> None:
+    tree = at_site("b", NEAR)
+    mapped = {key[1:3]: value for key, value in tree.items() if key[0] is Kind.MAPPED_LUN}
+    writable = [place for place, value in mapped.items() if not value.write_protect]  # type: ignore[union-attr]
+    assert writable == [(LEG, f"{PREFIX}:a.initiator")]
+    assert (Kind.ENABLED, LEG) in tree and tree[Kind.ENABLED, LEG] is True
+    assert not [key for key in tree if key[0] is Kind.TARGET and key[1].endswith(".data")]
+    assert not [key for key in at_site("a", NEAR) if key[1].endswith(".leg")]
+
+
+def test_wanted_leg_of_a_sealed_ring_lets_nobody_in() -> None:
+    tree = wanted_tree(topology(NEAR), "b", SECRETS, writer=lambda group: None)
+    assert tree[Kind.ENABLED, LEG] is False
+    assert not [key for key in tree if key[0] is Kind.ACL and key[1] == LEG]
+    sealed = applied(tree, applied(at_site("b", NEAR), MemoryLio()))
+    assert compute_plan(tree, sealed.read()) == []
+
+
+def test_wanted_journal_backstore_is_writable_only_where_a_leg_ends() -> None:
+    for text, expected in ((TEXT, True), (NEAR, False)):
+        backstore = at_site("b", text)[Kind.BACKSTORE, "block", "orders-journal"]
+        assert backstore.read_only is expected  # type: ignore[union-attr]

@@ -251,12 +251,38 @@ def _intervals() -> Iterator[Case]:
         yield f"interval-{how}", changed({interval: value}), [words]
 
 
+def _sync_links() -> Iterator[Case]:
+    """Near sites: who may be one, and what it cannot do besides."""
+    near = {"upstream": "a", "link": "sync-or-stop"}
+    c = f"{ORDERS}/sites/c"
+    places = f"{_dotted(ORDERS)}.sites"
+    for how, changes, words in (
+        ("interval", {B: near | {"interval": {"fixed": "1s"}}}, f"{places}.b.interval: a site"),
+        (
+            "not-at-the-primary",
+            {B: {"upstream": "a"}, c: {"upstream": "b", "link": "sync-or-degrade"}},
+            f"{places}.c.upstream: a sync link begins at the primary a, not at b",
+        ),
+        ("second", {B: near, c: dict(near)}, f"{places}.c.link: expected at most one sync link"),
+        ("primary", {f"{ORDERS}/sites/a": {"primary": True, "link": "sync-or-stop"}}, "a.link:"),
+        (
+            "primary-without-data",
+            {f"{ORDERS}/sites/a": {"primary": True, "data": "none"}},
+            f"{places}.a.data: the primary needs",
+        ),
+        ("no-upstream", {B: {"link": "sync-or-stop"}}, f"{places}.b.upstream: missing"),
+        ("data-word", {B: near | {"data": "some"}}, f"{places}.b.data: expected none"),
+        ("data-list", {B: near | {"data": []}}, f"{places}.b.data: expected none"),
+        ("data-null", {B: near | {"data": None}}, f"{places}.b.data: expected none"),
+        ("link-list", {B: {"upstream": "a", "link": ["pull"]}}, f"{places}.b.link:"),
+        ("link-plain-sync", {B: {"upstream": "a", "link": "sync"}}, "unknown link 'sync'"),
+    ):
+        yield f"sync-{how}", changed(dict(changes)), [words]
+
+
 def _later_releases() -> Iterator[Case]:
     interval = f"{B}/interval"
     for place, value, name in (
-        (f"{B}/link", "sync-or-stop", "sync-or-stop"),
-        (f"{B}/link", "sync-or-degrade", "sync-or-degrade"),
-        (f"{B}/data", "none", "data"),
         (f"{B}/rpo", "5s", "rpo"),
         (f"{B}/restore", {"delay": "5s"}, "restore"),
         (f"{ORDERS}/journal/when_full", "detach", "detach"),
@@ -412,6 +438,7 @@ CASES: list[Case] = [
     *_volume_ids(),
     *_upstreams(),
     *_intervals(),
+    *_sync_links(),
     *_later_releases(),
     *_sites(),
     *_hosts(),

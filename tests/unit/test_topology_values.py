@@ -35,6 +35,16 @@ def test_topology_good_file_gives_typed_values() -> None:
     assert topology.hosts_of("orders") == (topology.host("app1"),)
 
 
+def test_topology_near_site_is_written_by_the_primary_and_may_have_no_data() -> None:
+    near = {"upstream": "a", "link": "sync-or-degrade", "data": "none"}
+    orders = parse_topology(changed({"groups/orders/sites/b": near}), folder="/srv").group("orders")
+    assert orders.near is not None
+    assert (orders.near.name, orders.near.data, orders.near.sync) == ("b", False, True)
+    assert orders.downstream("a") == ()
+    assert [site.name for site in orders.downstream("b")] == ["c"]
+    assert parse_topology(GOOD, folder="/srv").group("orders").near is None
+
+
 def test_topology_optional_parts_missing_get_their_defaults() -> None:
     text = changed(
         {
@@ -68,7 +78,7 @@ def test_topology_many_mistakes_are_reported_at_once() -> None:
             "naming/iqn_prefix": "towline",
             "groups/orders/volumes/db": "3B",
             "groups/orders/journal/size": "1MiB",
-            "groups/orders/sites/b": {"upstream": "x", "link": "sync-or-stop", "speed": 9},
+            "groups/orders/sites/b": {"upstream": "x", "link": "sync", "speed": 9},
             "groups/orders/sites/c/interval": {"fixed": "1s", "max": "2s"},
             "sites/a/address": "nowhere",
             "sites/b/devices": "zfs:tank",
