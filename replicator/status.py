@@ -43,8 +43,31 @@ class Lag(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
 
 
+class MeasuredStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What a pull measured for its decision; ``used``, ``load`` and ``source`` are 0 to 1.
+
+    ``traffic`` is bytes a second on the link over ``elapsed_seconds``; ``used`` the own journal,
+    ``source`` the source's, each as far as somebody still needs it.
+    """
+
+    interval_seconds: float
+    elapsed_seconds: float
+    more_waiting: bool
+    traffic: float
+    traffic_wait_seconds: float
+    used: float
+    full: bool
+    load: float
+    source: float
+    lag_seconds: float
+
+
 class PullStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One pull; ``interval_seconds`` is what was decided for the next one, ``reason`` why."""
+    """One pull; ``interval_seconds`` is what was decided for the next one, ``reason`` why.
+
+    What was measured and what each input proposed (seconds) is there for a node's own pulls,
+    not for those that a page notes.
+    """
 
     source: str
     at_ns: int
@@ -52,6 +75,11 @@ class PullStatus(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     interval_seconds: float
     reason: str
+    winner: str = ""
+    seconds: float = 0.0
+    """How long the pull took."""
+    measured: MeasuredStatus | None = None
+    proposals: dict[str, float] = {}
 
 
 class SiteStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""Sizes and durations as operators write them: ``2GiB``, ``100ms``."""
+"""Sizes, durations, rates and parts as operators write them: ``2GiB``, ``100ms``, ``20Mbit``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 
 _SIZE_UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
+_RATE_UNITS = {"kbit": 1e3, "Mbit": 1e6, "Gbit": 1e9}
 _QUANTITY = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)")
 
 
@@ -29,6 +30,23 @@ def parse_duration(text: str) -> float:
     return float(match[1]) * _DURATION_UNITS[match[2]]
 
 
+def parse_rate(text: str) -> float:
+    """Return bytes a second for text such as ``20Mbit``; ValueError with what was expected."""
+    match = _QUANTITY.fullmatch(text.strip())
+    if match is None or match[2] not in _RATE_UNITS:
+        units = ", ".join(_RATE_UNITS)
+        raise ValueError(f"expected a rate a second such as 20Mbit ({units}), got {text!r}")
+    return float(match[1]) * _RATE_UNITS[match[2]] / 8
+
+
+def parse_fraction(text: str) -> float:
+    """Return 0.7 for ``70%``; ValueError with what was expected."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", text.strip())
+    if match is None or not 0 < float(match[1]) <= 100:
+        raise ValueError(f"expected a part above 0% and up to 100%, such as 70%, got {text!r}")
+    return float(match[1]) / 100
+
+
 def format_size(size_bytes: int) -> str:
     """Return a short text for people, such as ``1.5 GiB``."""
     for unit in ("TiB", "GiB", "MiB", "KiB"):
@@ -48,3 +66,12 @@ def format_duration(seconds: float) -> str:
         return f"{minutes} min {rest} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min"
+
+
+def format_rate(bytes_per_second: float) -> str:
+    """Return a short text for people, such as ``20.0 Mbit/s``."""
+    bits = bytes_per_second * 8
+    for unit in ("Gbit", "Mbit", "kbit"):
+        if bits >= _RATE_UNITS[unit]:
+            return f"{bits / _RATE_UNITS[unit]:.1f} {unit}/s"
+    return f"{bits:.0f} bit/s"

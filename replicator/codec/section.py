@@ -7,7 +7,7 @@ and which belong to a later release.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -123,9 +123,13 @@ class Section:
 
     def duration(self, key: str) -> float | None:
         """Return the value of a required ``key`` in seconds."""
-        text = self.take(key, str, rule="a duration such as 100ms")
+        return self.measure(key, parse_duration, "a duration such as 100ms")
+
+    def measure(self, key: str, parse: Callable[[str], float], rule: str) -> float | None:
+        """Return the text at a required ``key`` as ``parse`` reads it, None after a violation."""
+        text = self.take(key, str, rule=rule)
         try:
-            return None if text is None else parse_duration(text)
+            return None if text is None else parse(text)
         except (ValueError, OverflowError) as error:
             self.refuse(key, str(error))
             return None

@@ -15,7 +15,7 @@ import msgspec
 from replicator.errors import UsageError
 
 DeviceKind = Literal["lvm", "directory"]
-PullInput = Literal["records"]
+PullInput = Literal["records", "traffic", "capacity", "load", "source"]
 Link = Literal["pull", "sync-or-stop", "sync-or-degrade"]
 
 
@@ -40,12 +40,35 @@ class FixedInterval(msgspec.Struct, frozen=True, kw_only=True, tag="fixed"):
     seconds: float
 
 
-class AdaptiveInterval(msgspec.Struct, frozen=True, kw_only=True, tag="adaptive"):
-    """Pull at an interval between two bounds, computed from the named inputs."""
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+    """The shortest and longest interval that one input may propose, seconds."""
 
-    inputs: tuple[PullInput, ...] = ("records",)
+    min_seconds: float
+    max_seconds: float
+
+
+class AdaptiveInterval(msgspec.Struct, frozen=True, kw_only=True, tag="adaptive"):
+    """Pull at an interval between two bounds, computed from the named inputs and a target RPO.
+
+    ``bounds`` narrows what single inputs may propose. ``traffic_limit`` is bytes a second (set if
+    and only if ``traffic`` is an input), ``load_limit`` a part of the machine from 0 to 1.
+    Without an input there is a target RPO, which then decides alone.
+    """
+
+    inputs: tuple[PullInput, ...] = ("records", "capacity", "source")
     min_seconds: float = 0.1
-    max_seconds: float = 5.0
+    max_seconds: float = 1.0
+    bounds: dict[PullInput, Bounds] = {}
+    traffic_limit: float | None = None
+    load_limit: float = 0.7
+    rpo_seconds: float | None = None
+
+    def bounds_of(self, name: str) -> tuple[float, float]:
+        """Return the shortest and longest interval that input ``name`` may propose, seconds."""
+        for each, bounds in self.bounds.items():
+            if each == name:
+                return bounds.min_seconds, bounds.max_seconds
+        return self.min_seconds, self.max_seconds
 
 
 Interval = FixedInterval | AdaptiveInterval
@@ -64,6 +87,8 @@ class GroupSite(msgspec.Struct, frozen=True, kw_only=True):
     link: Link = "pull"
     data: bool = True
     interval: Interval = AdaptiveInterval()
+    rpo_seconds: float | None = None
+    """The most lag behind the primary that the operator wants here; also in ``interval``."""
 
     @property
     def sync(self) -> bool:

@@ -13,25 +13,22 @@ import re
 
 from replicator.codec.section import NOT_AVAILABLE, Section, quote
 from replicator.codec.topology import (
-    AdaptiveInterval,
     Devices,
-    FixedInterval,
     Group,
     GroupSite,
     Host,
-    Interval,
     JournalPolicy,
     Link,
-    PullInput,
     Site,
     Topology,
     Volume,
 )
+from replicator.codec.topology_interval import read_interval
 from replicator.codec.topology_rules import check_group_sites, check_whole
 from replicator.codec.yamltext import parse_yaml
 from replicator.errors import ConfigError
 from replicator.model import BLOCK
-from replicator.units import format_duration, format_size
+from replicator.units import format_size
 
 DEFAULT_IQN_PREFIX = "iqn.2026-11.org.example.towline"
 MAXIMUM_VOLUMES = 64
@@ -41,8 +38,6 @@ MAXIMUM_VOLUME_BYTES = 64 << 40
 MINIMUM_JOURNAL_BYTES = 16 << 20
 """A batch is at most an eighth of the ring, and one host write of 1 MiB must fit in a batch."""
 MAXIMUM_JOURNAL_BYTES = 16 << 40
-MINIMUM_INTERVAL_SECONDS = 0.01
-MAXIMUM_INTERVAL_SECONDS = 3600.0
 MAXIMUM_IQN_LENGTH = 223
 _MAXIMUM_PREFIX_LENGTH = 160
 _MAXIMUM_DIRECTORY_LENGTH = 80
@@ -52,7 +47,6 @@ _IQN = re.compile(
     r"iqn\.\d{4}-(0[1-9]|1[0-2])(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?){2,}(:[a-z0-9.:-]+)?"
 )
 _VOLUME_GROUP = re.compile(r"[A-Za-z0-9+_.][A-Za-z0-9+_.-]{0,63}")
-_LATER_INPUTS = ("traffic", "capacity", "load", "source")
 _LINKS: tuple[Link, ...] = ("pull", "sync-or-stop", "sync-or-degrade")
 _LATER_FULL = ("detach", "throttle")
 
@@ -238,9 +232,8 @@ def _read_group_sites(section: Section) -> tuple[GroupSite, ...]:
 
 def _read_group_site(name: str, section: Section) -> GroupSite:
     section.expect(
-        ("primary", "upstream", "link", "data", "interval"),
+        ("primary", "upstream", "link", "data", "interval", "rpo"),
         {
-            "rpo": "rpo",
             "restore": "restore (options of restore)",
             "link_limit": "link_limit",
         },
@@ -249,19 +242,26 @@ def _read_group_site(name: str, section: Section) -> GroupSite:
     upstream = section.take("upstream", str) if section.has("upstream") else None
     link = _read_link(section)
     data = _read_data(section, primary)
-    interval = _read_interval(section) if section.has("interval") else AdaptiveInterval()
+    interval, rpo_seconds = read_interval(section)
     if primary:
-        for key in ("upstream", "link", "interval"):
+        for key in ("upstream", "link", "interval", "rpo"):
             if section.has(key):
                 section.refuse(key, "the primary pulls from nobody: remove this, or primary: true")
     elif not section.has("upstream") and section.readable:
         section.refuse("upstream", "missing: a site is the primary or names its upstream")
-    if link != "pull" and section.has("interval"):
-        section.refuse(
-            "interval", f"a site with link {link} does not pull: its primary writes its journal"
-        )
+    for key in ("interval", "rpo"):
+        if link != "pull" and section.has(key):
+            section.refuse(
+                key, f"a site with link {link} does not pull: its primary writes its journal"
+            )
     return GroupSite(
-        name=name, primary=primary, upstream=upstream, link=link, data=data, interval=interval
+        name=name,
+        primary=primary,
+        upstream=upstream,
+        link=link,
+        data=data,
+        interval=interval,
+        rpo_seconds=rpo_seconds,
     )
 
 
@@ -286,54 +286,6 @@ def _read_data(section: Section, primary: bool) -> bool:
     elif section.has("restore"):
         section.refuse("data", "a site without data volumes restores nothing: remove restore")
     return False
-
-
-def _read_interval(parent: Section) -> Interval:
-    section = parent.section("interval")
-    section.expect(
-        ("fixed", "inputs", "min", "max"),
-        {"traffic_limit": "traffic_limit", "load_limit": "load_limit"},
-    )
-    if section.has("fixed"):
-        others = [key for key in ("inputs", "min", "max") if section.has(key)]
-        if others:
-            section.refuse("fixed", f"a fixed interval excludes {', '.join(others)}")
-        return FixedInterval(seconds=_read_seconds(section, "fixed"))
-    if not section.readable:
-        return AdaptiveInterval()
-    shortest = _read_seconds(section, "min")
-    longest = _read_seconds(section, "max")
-    if shortest and longest and shortest > longest:
-        section.refuse("min", "bounds out of order: min is longer than max")
-    inputs = _read_inputs(section)
-    return AdaptiveInterval(inputs=inputs, min_seconds=shortest, max_seconds=longest)
-
-
-def _read_seconds(section: Section, key: str) -> float:
-    seconds = section.duration(key)
-    if seconds is None:
-        return 0.0
-    if not MINIMUM_INTERVAL_SECONDS <= seconds <= MAXIMUM_INTERVAL_SECONDS:
-        low = format_duration(MINIMUM_INTERVAL_SECONDS)
-        high = format_duration(MAXIMUM_INTERVAL_SECONDS)
-        section.refuse(key, f"expected {low} to {high}, got {quote(section.raw(key))}")
-    return seconds
-
-
-def _read_inputs(section: Section) -> tuple[PullInput, ...]:
-    names = section.take("inputs", list[str], rule="a list of inputs such as [records]")
-    if names is None:
-        return ()
-    if not names:
-        section.refuse("inputs", "expected at least one input, such as records")
-    for name in names:
-        if name in _LATER_INPUTS:
-            section.refuse("inputs", f"{NOT_AVAILABLE}: {name}, it knows only records")
-        elif name != "records":
-            section.refuse("inputs", f"unknown input {quote(name)}, expected records")
-    if len(set(names)) != len(names):
-        section.refuse("inputs", f"duplicate input in {quote(names)}")
-    return ("records",)
 
 
 def _read_hosts(root: Section) -> tuple[Host, ...]:

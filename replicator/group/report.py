@@ -10,10 +10,12 @@ import msgspec
 
 from replicator import __version__
 from replicator.codec.batch import Point
-from replicator.group.site import KEPT_PULLS, SiteRuntime
+from replicator.group.site import KEPT_PULLS, SiteRuntime, known_primary_head
+from replicator.movers.pull import PullReport
 from replicator.status import (
     DaemonStatus,
     GroupStatus,
+    MeasuredStatus,
     PullHistory,
     PullStatus,
     SiteStatus,
@@ -74,8 +76,28 @@ def _pulls(runtime: SiteRuntime) -> tuple[PullStatus, ...]:
             bytes=report.bytes,
             interval_seconds=report.decision.seconds,
             reason=report.decision.reason,
+            winner=report.decision.winner,
+            seconds=report.seconds,
+            measured=_measured(report),
+            proposals=dict(report.decision.proposals),
         )
         for at_ns, report in list(runtime.pulls)
+    )
+
+
+def _measured(report: PullReport) -> MeasuredStatus:
+    measured = report.measured
+    return MeasuredStatus(
+        interval_seconds=measured.interval_seconds,
+        elapsed_seconds=measured.elapsed_seconds,
+        more_waiting=measured.more_waiting,
+        traffic=measured.traffic,
+        traffic_wait_seconds=measured.traffic_wait_seconds,
+        used=measured.used,
+        full=measured.full,
+        load=measured.load,
+        source=measured.source,
+        lag_seconds=measured.lag_seconds,
     )
 
 
@@ -84,9 +106,8 @@ def primary_head(runtime: SiteRuntime) -> Point | None:
     if runtime.primary:
         return runtime.journal.head
     known = [runtime.journal.head] if runtime.journal.attached else []
-    for peer in runtime.devices.peers.values():
-        if peer.statement is not None:
-            known.append(peer.statement.newer.body.head)
+    stated = known_primary_head(runtime.devices.peers.values())
+    known += [stated] if stated else []
     return max(known, key=lambda point: point.position, default=None)
 
 

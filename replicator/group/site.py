@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from replicator.clock import Clock
@@ -27,6 +27,7 @@ from replicator.movers.commit import Commit
 from replicator.movers.pull import Pull, PullReport
 from replicator.movers.restore import Restore
 from replicator.seams.filedevice import aligned_buffer
+from replicator.seams.load import LoadMeter
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,12 @@ _OBSERVE_SECONDS = 1.0
 _OBSERVE_SHORT_SECONDS = 0.1
 _FIRST_LOOK_SECONDS = 5.0
 _IDLE_RESTORE_SECONDS = 1.0
+
+
+def known_primary_head(peers: Iterable[Peer]) -> Point | None:
+    """Return the furthest end of the log that any of ``peers`` has stated, None if none has."""
+    stated = [peer.statement.newer.body.head for peer in peers if peer.statement is not None]
+    return max(stated, key=lambda point: point.position, default=None)
 
 
 class SiteRuntime:
@@ -59,6 +66,7 @@ class SiteRuntime:
         self.on_halt: Callable[[], None] = lambda: None
         self._restore = Restore(self.journal, devices.volumes)
         self._checkpoint = Checkpoint(self.journal, devices.volumes, self._applied)
+        self._load = LoadMeter()
         self._threads: dict[str, MoverThread] = {}
         self._lock = threading.Lock()
 
@@ -170,7 +178,12 @@ class SiteRuntime:
         upstream = self.part.upstream
         assert upstream is not None
         self._pull = Pull(
-            self.journal, self.devices.peers[upstream], self.part.interval, self.clock
+            self.journal,
+            self.devices.peers[upstream],
+            self.part.interval,
+            self.clock,
+            load=self._load.part,
+            primary_head=lambda: known_primary_head(self.devices.peers.values()),
         )
         self._add_thread("pull", self._pull_step)
         self._add_thread("restore", self._restore_step)
@@ -197,7 +210,9 @@ class SiteRuntime:
     # -- both ------------------------------------------------------------------------------
 
     def _checkpoint_step(self) -> float:
-        self._checkpoint.step(self.clock.monotonic())
+        said = self._checkpoint.step(self.clock.monotonic())
+        if said and not self.primary and self._pull.has_room_again:
+            self._threads["pull"].wake()
         return _CHECKPOINT_TICK
 
     def _observers(self) -> dict[str, Callable[[], float]]:

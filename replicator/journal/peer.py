@@ -12,6 +12,7 @@ from replicator.journal.pages import Statement, read_statement
 from replicator.journal.ring import Ring
 from replicator.model import BLOCK
 from replicator.seams.blockdevice import JournalDevice
+from replicator.seams.metereddevice import MeteredDevice
 
 _NO_GROUP = bytes(16)
 
@@ -22,7 +23,7 @@ class Peer:
 
     def __init__(self, site: str, device: JournalDevice, own: Journal) -> None:
         self.site = site
-        self._device = device
+        self._device = MeteredDevice(device)
         self._own = own
         self._catalog: tuple[bytes, Catalog] | None = None
         self.statement: Statement | None = None
@@ -31,6 +32,11 @@ class Peer:
     def device_name(self) -> str:
         """The device that the peer's journal is read from, for messages."""
         return self._device.name
+
+    @property
+    def read_bytes(self) -> int:
+        """Everything that was read from the device so far, bytes: the traffic on the link."""
+        return self._device.read_bytes
 
     @property
     def ring(self) -> Ring:

@@ -1,11 +1,13 @@
 """Pull: read the source's journal at an interval decided here, store it in the own ring.
 
-Claims 1, 2, 7, 9, 10, 12. The command that requires the forwarding is an iSCSI READ of the
-source's journal LUN (a pread of a file in the embedded lab); nothing runs at the source for it.
+Claims 1-12, at a third site 17-25 and 29-37. The command that requires the forwarding is an
+iSCSI READ of the source's journal LUN (a pread of a file in the embedded lab); nothing runs at
+the source for it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from replicator.clock import Clock
@@ -18,7 +20,17 @@ from replicator.errors import Detached, JournalRotten, PeerRefused
 from replicator.journal.journal import Journal
 from replicator.journal.peer import Peer
 from replicator.journal.reader import LIMIT, Run, read_batches
-from replicator.movers.interval import Decision, Measured, decide, first_interval
+from replicator.model import BLOCK
+from replicator.movers.interval import (
+    OWN_FULL,
+    SOURCE_FULL,
+    Decision,
+    Measured,
+    decide,
+    first_interval,
+)
+from replicator.movers.traffic import TrafficAllowance
+from replicator.status import used_bytes
 
 BYTE_LIMIT = 8 << 20
 """Most that one pull reads, bytes; at least twice the largest batch."""
@@ -37,8 +49,19 @@ class PullReport:
     bytes: int
     head: Point
     source_head: Point
-    source_fill: float
+    measured: Measured
     decision: Decision
+
+
+@dataclass(slots=True)
+class _Found:
+    """What was read of the source's journal."""
+
+    runs: list[Run]
+    limited: bool
+    """There is more, behind the byte limit or the room."""
+    full: bool
+    """It was the room in the own ring that ended it."""
 
 
 class Pull:
@@ -51,13 +74,22 @@ class Pull:
         policy: FixedInterval | AdaptiveInterval,
         clock: Clock,
         byte_limit: int = BYTE_LIMIT,
+        *,
+        load: Callable[[], float] = lambda: 0.0,
+        primary_head: Callable[[], Point | None] = lambda: None,
     ) -> None:
+        """``load`` measures the own machine (0 to 1), ``primary_head`` is the furthest end of
+        the primary's log that this node knows, for a target RPO."""
         self._journal = journal
         self._source = source
         self._policy = policy
         self._clock = clock
         self._byte_limit = byte_limit
+        self._load = load
+        self._primary_head = primary_head
         self._interval = first_interval(policy)
+        self._began_at: float | None = None
+        self._allowance = _allowance(policy)
         self.due_at = float("-inf")
         self.last: PullReport | None = None
 
@@ -68,19 +100,30 @@ class Pull:
         PeerRefused, Detached or DeviceFailed with the own journal unchanged; the next try comes
         at the longest interval of the policy.
         """
-        if now < self.due_at:
+        if now < self.due_at and not self.has_room_again:
             return None
         self.due_at = now + self._retry_seconds()
+        started, crossed = self._clock.monotonic(), self._source.read_bytes
         page = self._source.look().newer
         if not self._journal.attached:
             self._attach(page)
         self._check_history(page)
-        runs, limited = self._read(page)
-        report = self._store(now, page, runs, limited)
+        found = self._read(page, self._budget(now))
+        crossed = self._source.read_bytes - crossed
+        measured = self._measure(now, page, found, crossed, started)
+        report = self._store(now, page, found, measured, started)
+        self._began_at = now
         self.due_at = now + report.decision.seconds
         self._interval = max(report.decision.seconds, 0.001)
         self.last = report
         return report
+
+    @property
+    def has_room_again(self) -> bool:
+        """Whether a pull that waits because the own journal was full need not wait any more."""
+        if self.last is None or self.last.decision.winner != OWN_FULL:
+            return False
+        return self._journal.free_bytes >= self._journal.ring.place.size // 4
 
     def _retry_seconds(self) -> float:
         if isinstance(self._policy, FixedInterval):
@@ -108,12 +151,19 @@ class Pull:
                 "histories differ; nothing is read from it"
             )
 
-    def _read(self, page: Page) -> tuple[list[Run], bool]:
-        """Read whole batches up to the source's limit; True if the byte limit ended it."""
+    def _budget(self, now: float) -> int:
+        """Return how many bytes may be read now; a nearly full source wins over the limit."""
+        if self._allowance is None:
+            return self._byte_limit
+        left = self._allowance.left_bytes(now) // BLOCK * BLOCK  # reads are whole blocks
+        urgent = self.last is not None and self.last.decision.winner == SOURCE_FULL
+        return self._byte_limit if urgent else min(self._byte_limit, max(0, left))
+
+    def _read(self, page: Page, budget: int) -> _Found:
+        """Read whole batches up to the source's limit, ``budget`` bytes or one batch."""
         journal = self._journal
         at = journal.head
         stated = page.body.head
-        budget = min(self._byte_limit, journal.free_bytes)
         if page.body.reclaim > at.position:
             raise Detached(
                 f"{self._source.device_name}: {page.body.site} has reclaimed up to "
@@ -125,6 +175,11 @@ class Pull:
                 f"{self._source.device_name}: {page.body.site} and this site have diverged: "
                 f"{stated.pair} there, {at.pair} here"
             )
+        if budget < self._byte_limit and stated.position - at.position > budget > 0:
+            following = self._source.header_at(at)  # one batch is the least that can be read
+            budget = max(budget, following.length if following else 0)
+        full = journal.free_bytes < budget
+        budget = min(budget, journal.free_bytes)
         runs: list[Run] = []
         start = at.position
         while at.position < stated.position:
@@ -136,12 +191,12 @@ class Pull:
                 if bad and not runs:  # what is good before it is stored first
                     assert run.stop is not None
                     self._judge(at, run.stop)
-                return runs, True
+                return _Found(runs, limited=True, full=full)
             runs.append(run)
             at = run.end(at)
         if self._headers_prove(page):
             runs += self._beyond_the_page(at, budget - (at.position - start))
-        return runs, False
+        return _Found(runs, limited=False, full=False)
 
     def _batches(self, at: Point, limit: int, window: int) -> Run:
         catalog = self._journal.catalog
@@ -195,35 +250,73 @@ class Pull:
             raise PeerRefused(f"{self._source.device_name}: {error}; nothing was stored") from error
         return None if changed is catalog else changed
 
-    def _store(self, now: float, page: Page, runs: list[Run], limited: bool) -> PullReport:
+    def _measure(
+        self, now: float, page: Page, found: _Found, crossed: int, started: float
+    ) -> Measured:
+        """Return the inputs of the next decision; ``crossed`` bytes came over the link."""
+        journal = self._journal
+        after = found.runs[-1].end(journal.head) if found.runs else journal.head
+        moved = after.position - journal.head.position
+        elapsed = now - self._began_at if self._began_at is not None else self._interval
+        elapsed = max(elapsed, self._clock.monotonic() - started, 0.001)
+        if self._allowance is not None:
+            self._allowance.spend(crossed)
+        ends = [page.body.head, self._primary_head() or after]
+        newest = max(ends, key=lambda point: point.position)
+        behind = newest.time_ns - after.time_ns if newest.position > after.position else 0
+        others = {*journal.owner.peers, journal.owner.site} - {page.body.site}
+        urgent = self.last is not None and self.last.decision.winner == SOURCE_FULL
+        return Measured(
+            interval_seconds=self._interval,
+            records=after.sequence - journal.head.sequence,
+            more_waiting=found.limited and (moved > 0 or not found.full),
+            elapsed_seconds=elapsed,
+            traffic=crossed / elapsed,
+            traffic_wait_seconds=self._allowance.wait_seconds() if self._allowance else 0.0,
+            used=journal.used_fraction,
+            full=found.full,
+            load=self._load(),
+            source=used_bytes(page.body, others) / page.body.ring_size,
+            source_urgent=urgent,
+            lag_seconds=max(0, behind) / 1e9 if after.time_ns else 0.0,
+            pull_seconds=self._clock.monotonic() - started,
+        )
+
+    def _store(
+        self, now: float, page: Page, found: _Found, measured: Measured, started: float
+    ) -> PullReport:
         journal = self._journal
         before = journal.head
-        after = runs[-1].end(before) if runs else before
-        records = after.sequence - before.sequence
+        after = found.runs[-1].end(before) if found.runs else before
         moved = after.position - before.position
-        more = limited and moved > 0
-        decision = decide(self._policy, Measured(self._interval, records, more))
+        decision = decide(self._policy, measured)
         if moved:
-            journal.append([run.content for run in runs], after, self._changed_catalog(runs))
+            journal.append(
+                [run.content for run in found.runs], after, self._changed_catalog(found.runs)
+            )
             note = PullNote(
                 page.body.site,
                 decision.seconds,
                 decision.reason,
-                records,
+                measured.records,
                 moved,
                 self._clock.realtime_ns(),
             )
             journal.publish(pull=note)
-        stated = page.body.head
-        fill = (stated.position - page.body.reclaim) / page.body.ring_size
         return PullReport(
             page.body.site,
             now,
-            self._clock.monotonic() - now,
-            records,
+            self._clock.monotonic() - started,
+            measured.records,
             moved,
             after,
-            max(stated, after, key=lambda point: point.position),
-            fill,
+            max(page.body.head, after, key=lambda point: point.position),
+            measured,
             decision,
         )
+
+
+def _allowance(policy: FixedInterval | AdaptiveInterval) -> TrafficAllowance | None:
+    if isinstance(policy, FixedInterval) or policy.traffic_limit is None:
+        return None
+    return TrafficAllowance(policy.traffic_limit)

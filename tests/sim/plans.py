@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from replicator.codec.history import VolumeEntry
 from replicator.codec.topology import AdaptiveInterval, FixedInterval
+from replicator.codec.topology_interval import INPUTS
 from replicator.model import BLOCK
 
 SITES = ("a", "b", "c")
@@ -43,8 +44,11 @@ class Shape:
     policy: Policy
 
 
-def draw_shape(rng: random.Random, plan: Plan) -> Shape:
-    """Draw everything but the plan: small rings that wrap every few batches."""
+def draw_shape(rng: random.Random, plan: Plan, *, calm: bool) -> Shape:
+    """Draw everything but the plan: small rings that wrap every few batches.
+
+    ``calm`` has no traffic limit: a scenario that pulls by force wants it to read.
+    """
     ring = rng.choice((16, 24, 32, 64)) * BLOCK
     return Shape(
         plan=plan,
@@ -58,6 +62,12 @@ def draw_shape(rng: random.Random, plan: Plan) -> Shape:
             (
                 FixedInterval(seconds=0.5),
                 AdaptiveInterval(inputs=("records",), min_seconds=0.1, max_seconds=5.0),
+                AdaptiveInterval(
+                    inputs=("records", "capacity", "source") if calm else INPUTS,
+                    max_seconds=5.0,
+                    traffic_limit=None if calm else float(64 * BLOCK),
+                    rpo_seconds=3.0,
+                ),
             )
         ),
     )

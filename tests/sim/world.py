@@ -60,7 +60,7 @@ class World:
         self.parts = parts
         self.now = 0.0
         self.counts: Counter[str] = Counter()
-        self.shape = draw_shape(self.rng, plan)
+        self.shape = draw_shape(self.rng, plan, calm=calm)
         self.oracle = Oracle({entry.id: entry.size_bytes for entry in self.shape.volumes})
         self.host = Host(self.oracle, self.shape, self.rng)
         self.points: dict[int, Point] = {0: Point(0, bytes(16), 0, 0)}

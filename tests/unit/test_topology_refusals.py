@@ -258,6 +258,7 @@ def _sync_links() -> Iterator[Case]:
     places = f"{_dotted(ORDERS)}.sites"
     for how, changes, words in (
         ("interval", {B: near | {"interval": {"fixed": "1s"}}}, f"{places}.b.interval: a site"),
+        ("rpo", {B: near | {"rpo": "1s"}}, f"{places}.b.rpo: a site with link"),
         (
             "not-at-the-primary",
             {B: {"upstream": "a"}, c: {"upstream": "b", "link": "sync-or-degrade"}},
@@ -280,20 +281,77 @@ def _sync_links() -> Iterator[Case]:
         yield f"sync-{how}", changed(dict(changes)), [words]
 
 
+def _interval_contradictions() -> Iterator[Case]:
+    place = "groups.orders.sites.b.interval"
+    every = {
+        "inputs": ["records", "traffic", "capacity", "load", "source"],
+        "min": "100ms",
+        "max": "30s",
+        "traffic_limit": "20Mbit",
+        "load_limit": "70%",
+    }
+    for how, value, words in (
+        ("limit-missing", {"inputs": ["traffic"]}, "traffic_limit: missing: the input traffic"),
+        ("limit-alone", {"inputs": ["records"]}, "traffic_limit: contradiction: traffic_limit wi"),
+        ("load-alone", {"inputs": ["records"]}, "load_limit: contradiction: load_limit without"),
+        ("limit-unit", {"traffic_limit": "20MB"}, "traffic_limit: expected a rate a second such"),
+        ("limit-number", {"traffic_limit": 20}, "traffic_limit: expected a rate such as 20Mbit"),
+        ("limit-tiny", {"traffic_limit": "1kbit"}, "traffic_limit: expected 64kbit to 1000Gbit"),
+        ("load-unit", {"load_limit": "0.7"}, "load_limit: expected a part above 0% and up to 100%"),
+        ("load-zero", {"load_limit": "0%"}, "load_limit: expected a part above 0%"),
+        ("load-much", {"load_limit": "101%"}, "load_limit: expected a part above 0%"),
+        ("bounds-order", {"load": {"min": "9s", "max": "1s"}}, "bounds.load: bounds out of order"),
+        ("bounds-low", {"load": {"min": "50ms"}}, "bounds.load: bounds outside of interval.min"),
+        ("bounds-high", {"source": {"max": "31s"}}, "bounds.source: bounds outside of"),
+        ("bounds-tiny", {"load": {"min": "1ms"}}, "bounds.load.min: expected 10 ms to 1 h"),
+        ("bounds-key", {"load": {"limit": "1s"}}, "bounds.load.limit: unknown key"),
+        ("bounds-name", {"moon": {"min": "1s"}}, "bounds.moon: unknown key, expected one of"),
+        ("bounds-text", {"load": "1s"}, "bounds.load: expected a mapping"),
+    ):
+        if how.startswith("bounds"):
+            value = {"bounds": value}
+        merged: dict[str, object] = every | value  # type: ignore[operator]
+        if how == "limit-missing":
+            del merged["traffic_limit"], merged["load_limit"]
+        yield f"interval-{how}", changed({f"{B}/interval": merged}), [f"{place}.{words}"]
+    unused = {"inputs": ["records"], "min": "1s", "max": "2s", "bounds": {"load": {"min": "1s"}}}
+    yield (
+        "interval-bounds-unused",
+        changed({f"{B}/interval": unused}),
+        [f"{place}.bounds.load: contradiction: bounds without the input load"],
+    )
+    for how, changes, words in (
+        ("tiny", {"rpo": "1ms"}, "rpo: expected 100 ms to 24 h"),
+        ("number", {"rpo": 5}, "rpo: expected a duration"),
+        ("fixed", {"rpo": "1s", "interval": {"fixed": "2s"}}, "rpo: contradiction: interval.fixed"),
+        ("min", {"rpo": "1s", "interval": every | {"min": "2s"}}, "rpo: contradiction: interval.m"),
+    ):
+        text = changed({f"{B}/{key}": value for key, value in changes.items()})
+        yield f"rpo-{how}", text, [f"groups.orders.sites.b.{words}"]
+    yield (
+        "rpo-primary",
+        changed({f"{ORDERS}/sites/a/rpo": "5s"}),
+        ["groups.orders.sites.a.rpo: the primary pulls from nobody"],
+    )
+    wrong = {"inputs": ["load", "moon"], "min": "9s", "max": "1s", "traffic_limit": "20Mbit"}
+    yield (
+        "interval-all-at-once",
+        changed({f"{B}/interval": wrong, f"{B}/rpo": "1s"}),
+        [
+            f"{place}.min: bounds out of order",
+            f"{place}.inputs: unknown input 'moon'",
+            f"{place}.traffic_limit: contradiction",
+            "groups.orders.sites.b.rpo: contradiction",
+        ],
+    )
+
+
 def _later_releases() -> Iterator[Case]:
-    interval = f"{B}/interval"
     for place, value, name in (
-        (f"{B}/rpo", "5s", "rpo"),
         (f"{B}/restore", {"delay": "5s"}, "restore"),
         (f"{ORDERS}/journal/when_full", "detach", "detach"),
         (f"{ORDERS}/journal/when_full", "throttle", "throttle"),
         (f"{ORDERS}/journal/throttle_for", "2s", "throttle_for"),
-        (f"{interval}/traffic_limit", "20Mbit", "traffic_limit"),
-        (f"{interval}/load_limit", "70%", "load_limit"),
-        (f"{interval}/inputs", ["records", "traffic"], "traffic"),
-        (f"{interval}/inputs", ["capacity"], "capacity"),
-        (f"{interval}/inputs", ["load"], "load"),
-        (f"{interval}/inputs", ["source"], "source"),
         ("sites/a/address", "2001:db8::1", "IPv6"),
     ):
         words = [f"{_dotted(place)}: {NOT_AVAILABLE}: {name}"]
@@ -439,6 +497,7 @@ CASES: list[Case] = [
     *_upstreams(),
     *_intervals(),
     *_sync_links(),
+    *_interval_contradictions(),
     *_later_releases(),
     *_sites(),
     *_hosts(),

@@ -136,3 +136,32 @@ def test_read_site_name_of_two_words_is_refused(tmp_path) -> None:
     path.write_text("a b\n")
     with pytest.raises(ConfigError, match="expected one line"):
         read_site_name(path)
+
+
+def test_topology_every_interval_policy_is_read() -> None:
+    topology = parse_topology(
+        changed(
+            {
+                "groups/orders/sites/b/rpo": "5s",
+                "groups/orders/sites/b/interval": {
+                    "inputs": ["source", "traffic", "load"],
+                    "min": "100ms",
+                    "max": "30s",
+                    "traffic_limit": "20Mbit",
+                    "load_limit": "60%",
+                    "bounds": {"source": {"max": "10s"}},
+                },
+                "groups/orders/sites/c": {"upstream": "b", "rpo": "8s"},
+            }
+        )
+    )
+    orders = topology.group("orders")
+    b = orders.site("b")
+    assert isinstance(b.interval, AdaptiveInterval)
+    assert (b.rpo_seconds, b.interval.rpo_seconds) == (5.0, 5.0)
+    assert b.interval.inputs == ("traffic", "load", "source")
+    assert (b.interval.traffic_limit, b.interval.load_limit) == (2.5e6, 0.6)
+    assert b.interval.bounds_of("source") == (0.1, 10.0)
+    assert b.interval.bounds_of("load") == (0.1, 30.0)
+    alone = orders.site("c").interval
+    assert alone == AdaptiveInterval(inputs=(), min_seconds=0.1, max_seconds=8.0, rpo_seconds=8.0)
