@@ -29,6 +29,10 @@ _FALLOC_PUNCH_HOLE = 0x02
 _FALLOC_ZERO_RANGE = 0x10
 _ZERO_CHUNK = bytes(1 << 20)
 _READS_IN_FLIGHT = 4
+_LARGEST_CACHED_WRITE = 128 << 10
+"""Bytes of one write into a file's page cache. The kernel caches what one call writes in folios of
+up to that size, and each later small write then walks over every block of its folio: on Linux 6.18
+with ext4, 4 KiB into 1 MiB folios takes 14 us, into 128 KiB folios 4.6 us, else 2.5 us."""
 _LOCK_SECONDS = 3.0
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -226,9 +230,22 @@ class CachedDevice(_OpenFile):
         """Write ``buffers`` in order; on DeviceFailed the volume is failed for reads too."""
         self._check("write")
         try:
-            self._transfer_all(os.pwritev, offset, buffers, "write")
+            if len(buffers) == 1 and not self._is_block:
+                self._write_pieces(offset, buffers[0])
+            else:
+                self._transfer_all(os.pwritev, offset, buffers, "write")
         except OSError as error:
             raise self._fail(f"write at {offset}", error) from error
+
+    def _write_pieces(self, offset: int, content: Buffer) -> None:
+        left = len(content)
+        if left <= _LARGEST_CACHED_WRITE:
+            self._transfer_all(os.pwritev, offset, (content,), "write")
+            return
+        view = memoryview(content)
+        for start in range(0, left, _LARGEST_CACHED_WRITE):
+            piece = view[start : start + _LARGEST_CACHED_WRITE]
+            self._transfer_all(os.pwritev, offset + start, (piece,), "write")
 
     def zero(self, offset: int, length: int) -> None:
         """Zero the range by the kernel, or write zeros if it cannot.
@@ -280,6 +297,7 @@ def preallocate(path: Path, size_bytes: int, *, written: bool = False) -> None:
         for start in range(0, size_bytes if written else 0, len(_ZERO_CHUNK)):
             os.pwrite(fd, _ZERO_CHUNK[: size_bytes - start], start)
         os.fsync(fd)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)  # they would stay in large folios
     except OSError as error:
         path.unlink()
         raise DeviceUnusable(

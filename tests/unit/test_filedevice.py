@@ -1,0 +1,51 @@
+"""The file seam: what is written in pieces is read back whole, and failures are translated."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from replicator.errors import DeviceFailed
+from replicator.seams.filedevice import CachedDevice, preallocate
+
+SIZE = 1 << 20
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> CachedDevice:
+    path = tmp_path / "volume.img"
+    preallocate(path, SIZE, written=True)
+    return CachedDevice(path)
+
+
+def _read(device: CachedDevice, offset: int, length: int) -> bytes:
+    found = bytearray(length)
+    device.read_into(offset, [memoryview(found)])
+    return bytes(found)
+
+
+@pytest.mark.parametrize("length", [512, 128 << 10, (128 << 10) + 512, 512 << 10])
+def test_write_from_of_any_length_is_read_back_and_touches_nothing_else(
+    volume: CachedDevice, length: int
+) -> None:
+    content = os.urandom(length)
+    volume.write_from(1536, [content])
+    assert _read(volume, 0, SIZE) == bytes(1536) + content + bytes(SIZE - 1536 - length)
+
+
+def test_write_from_several_buffers_are_written_in_order(volume: CachedDevice) -> None:
+    parts = [os.urandom(4096), os.urandom(512), os.urandom(256 << 10)]
+    volume.write_from(4096, parts)
+    assert _read(volume, 4096, sum(map(len, parts))) == b"".join(parts)
+
+
+def test_write_from_with_a_closed_descriptor_fails_the_volume_for_reads_too(
+    volume: CachedDevice,
+) -> None:
+    volume.close()
+    with pytest.raises(DeviceFailed, match="write at 4096"):
+        volume.write_from(4096, [bytes(256 << 10)])
+    with pytest.raises(DeviceFailed):
+        volume.read_into(0, [memoryview(bytearray(512))])
