@@ -73,7 +73,7 @@ class HostWrite:
 
 @dataclass(slots=True)
 class ControlRecord:
-    """A record that the group writes itself: an event, or a chunk of a volume (RecordKind).
+    """An event that the group journals itself (RecordKind, CONTROL_KINDS).
 
     ``kind`` is a RecordKind; ``payload`` is what the kind's codec makes. ``on_durable`` gets the
     position and digest at which its batch ends when that is durable in the journal and its effect
@@ -85,6 +85,26 @@ class ControlRecord:
     volume_id: int = 0
     offset: int = 0
     on_durable: Callable[[Pair], None] = lambda _: None
+
+
+@dataclass(slots=True)
+class ChunkRecord:
+    """A piece of a volume that the group journals as it is: to be copied, or to be verified.
+
+    ``kind`` is RecordKind.COPY or VERIFY; ``offset`` and ``length`` are bytes, multiples of SECTOR.
+    The commit loop reads the content when all lower records are on the volume. ``on_durable``
+    gets the end of its batch, and ``sent_bytes`` then says how much payload it took (0 for zeros);
+    ``on_failed`` is called if the volume cannot be read. Both come from the commit thread and must
+    not wait.
+    """
+
+    kind: int
+    volume_id: int
+    offset: int
+    length: int
+    on_durable: Callable[[Pair], None] = lambda _: None
+    on_failed: Callable[[], None] = lambda: None
+    sent_bytes: int = 0
 
 
 class AnswerSink(Protocol):

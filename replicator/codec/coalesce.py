@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from replicator.codec.batch import Batch, Buffer
+from replicator.codec.chunks import decode_verify
 from replicator.codec.records import CONTROL_KINDS, Record, RecordKind
 
 _INLINE_ZERO = 64 << 10
@@ -32,8 +33,19 @@ class Zero(NamedTuple):
     length: int
 
 
+class Check(NamedTuple):
+    """Compare ``length`` bytes from ``offset`` with ``digest``, after all actions before it."""
+
+    volume_id: int
+    offset: int
+    length: int
+    digest: bytes
+    position: int
+    """Where in the log the batch with this verify record begins."""
+
+
 class UnknownRecord(ValueError):
-    """A record kind that this release does not apply; the message names kind and position."""
+    """A record that this release cannot apply; the message names kind and position."""
 
 
 class _Piece(NamedTuple):
@@ -44,10 +56,11 @@ class _Piece(NamedTuple):
     buffer: Buffer
 
 
-def coalesce(batches: Sequence[Batch]) -> Iterator[Write | Zero]:
+def coalesce(batches: Sequence[Batch]) -> Iterator[Write | Zero | Check]:
     """Yield device writes that have the effect of the batches' records, in a valid order.
 
-    Raises UnknownRecord before anything of the window with that record is yielded.
+    A Check stands after everything below it in the log and before everything above it. Raises
+    UnknownRecord for a record that cannot be applied.
     """
     pieces: list[_Piece] = []
     order = 0
@@ -58,11 +71,11 @@ def coalesce(batches: Sequence[Batch]) -> Iterator[Write | Zero]:
             order += 1
             if record.kind in (RecordKind.WRITE, RecordKind.COPY):
                 pieces.append(_piece(record, order, batch.payload_of(record)))
-            elif record.kind != RecordKind.ZERO:
-                raise UnknownRecord(
-                    f"record of kind {RecordKind(record.kind).name.lower()} in the batch at "
-                    f"position {batch.header.position} is not supported in this release"
-                )
+            elif record.kind == RecordKind.VERIFY:
+                check = _check(batch, record)
+                yield from _merged(pieces)
+                pieces = []
+                yield check
             elif record.length <= _INLINE_ZERO:
                 pieces.append(_piece(record, order, _ZEROS[: record.length]))
             else:
@@ -70,6 +83,15 @@ def coalesce(batches: Sequence[Batch]) -> Iterator[Write | Zero]:
                 pieces = []
                 yield Zero(record.volume_id, record.offset, record.length)
     yield from _merged(pieces)
+
+
+def _check(batch: Batch, record: Record) -> Check:
+    position = batch.header.position
+    try:
+        verify = decode_verify(batch.payload_of(record))
+    except ValueError as error:
+        raise UnknownRecord(f"the batch at position {position}: {error}") from error
+    return Check(record.volume_id, record.offset, verify.length, verify.digest, position)
 
 
 def _piece(record: Record, order: int, buffer: Buffer) -> _Piece:

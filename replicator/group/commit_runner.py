@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 
-from replicator.model import ControlRecord, HostVolume, HostWrite
+from replicator.model import ChunkRecord, ControlRecord, HostVolume, HostWrite
 from replicator.movers.commit import Commit, Prepared
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,8 @@ class CommitRunner:
         self._volumes = volumes
         self._on_halt = on_halt
         self._inbox: SimpleQueue[Sequence[HostWrite]] = SimpleQueue()
-        self._controls: SimpleQueue[Sequence[ControlRecord]] = SimpleQueue()
+        self._events: SimpleQueue[Sequence[ControlRecord]] = SimpleQueue()
+        self._chunks: SimpleQueue[Sequence[ChunkRecord]] = SimpleQueue()
         self._to_apply: SimpleQueue[Prepared | None] = SimpleQueue()
         self._room = threading.Condition()
         self._waiting = 0  # submitted and in no batch; guarded by _room
@@ -79,8 +80,16 @@ class CommitRunner:
             self._inbox.put(requests)
 
     def submit_control(self, records: Sequence[ControlRecord]) -> None:
-        """Queue records of the group's own; each ``on_durable`` says when. Never waits."""
-        self._controls.put(records)
+        """Queue events of the group; each ``on_durable`` says when. Never waits."""
+        self._events.put(records)
+        self._inbox.put(())
+
+    def submit_chunks(self, records: Sequence[ChunkRecord]) -> None:
+        """Queue chunks of volumes, each read once just before; never waits.
+
+        Whoever submits bounds how many are under way.
+        """
+        self._chunks.put(records)
         self._inbox.put(())
 
     def stop(self) -> None:
@@ -127,7 +136,7 @@ class CommitRunner:
         self._starved = False
         while not self._ended:
             self._take_in()
-            if commit.waiting and not (commit.next_compares and self._unapplied):
+            if commit.waiting and not (commit.next_reads and self._unapplied):
                 prepared = commit.prepare()
                 if prepared is not None:
                     with self._room:
@@ -148,8 +157,10 @@ class CommitRunner:
         """Give the commit loop everything that has been submitted."""
         while not self._inbox.empty():
             self._commit.submit(self._inbox.get())
-        while not self._controls.empty():
-            self._commit.submit_control(self._controls.get())
+        while not self._events.empty():
+            self._commit.submit_control(self._events.get())
+        while not self._chunks.empty():
+            self._commit.submit_chunks(self._chunks.get())
 
     def _apply_batches(self) -> None:
         while (prepared := self._to_apply.get()) is not None:

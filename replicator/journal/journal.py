@@ -32,6 +32,9 @@ HALTED = "halted"
 FENCED = "fenced"
 """The mark of a site, or of a ring's writer at a near site, that an operator has shut out."""
 
+INCONSISTENT = "inconsistent"
+"""The mark of a site whose volumes equal no point of the log, until a resync has ended."""
+
 MARK_REASON_LENGTH = 200
 """Characters of a reason that a page keeps: all marks must fit into its block."""
 

@@ -26,11 +26,12 @@ from replicator.codec.batch import (
 )
 from replicator.codec.catalog_records import fold_events
 from replicator.codec.history import Catalog
-from replicator.codec.records import CONTROL_KINDS, ROW, RecordKind
+from replicator.codec.records import ROW, RecordKind
 from replicator.errors import DeviceFailed
 from replicator.journal.journal import Journal
-from replicator.model import BLOCK, ControlRecord, HostFailure, HostWrite, WriteKind
+from replicator.model import BLOCK, ChunkRecord, ControlRecord, HostFailure, HostWrite, WriteKind
 from replicator.movers.log_clock import LogClock
+from replicator.movers.own_records import OwnRecords
 from replicator.seams.volume import DataVolume
 
 
@@ -42,8 +43,8 @@ class Prepared:
     contents: list[Content]
     content: memoryview
     end: Point
-    controls: Sequence[ControlRecord] = ()
-    """The events or chunks that the batch is made of; a batch has either these or requests."""
+    own: Sequence[ControlRecord | ChunkRecord] = ()
+    """The group's own records that the batch is made of; it has either these or requests."""
 
 
 @dataclass(slots=True)
@@ -73,9 +74,9 @@ class Commit:
         self._volumes = volumes
         self._log_clock = LogClock(clock, journal.head.time_ns)
         self._queue: deque[HostWrite] = deque()
-        self._controls: deque[ControlRecord] = deque()
-        self._control_turn = False
+        self._own_turn = False
         self._bound = journal.body.batch_bound
+        self._own = OwnRecords(journal, volumes, self._bound)
         self._free = deque(buffers(self._bound) for _ in range(3))
         self.applied = journal.head
         """Every data volume write of records below has returned."""
@@ -89,35 +90,46 @@ class Commit:
         self._queue.extend(requests)
 
     def submit_control(self, records: Iterable[ControlRecord]) -> None:
-        """Queue records of the group's own, in order; they come in batches of their own."""
-        self._controls.extend(records)
+        """Queue events of the group, in order; they come in batches of their own."""
+        self._own.submit_events(records)
+
+    def submit_chunks(self, records: Iterable[ChunkRecord]) -> None:
+        """Queue chunks of volumes, in order; they come in batches of their own."""
+        self._own.submit_chunks(records)
+
+    @property
+    def longest_chunk(self) -> int:
+        """The most bytes that one chunk may cover."""
+        return self._own.longest_chunk
 
     @property
     def waiting(self) -> int:
-        """Requests and control records that no batch has taken."""
-        return len(self._queue) + len(self._controls)
+        """Requests and own records that no batch has taken."""
+        return len(self._queue) + self._own.waiting
 
     @property
-    def waiting_controls(self) -> int:
-        """Control records that no batch has taken."""
-        return len(self._controls)
+    def waiting_own(self) -> int:
+        """Events and chunks that no batch has taken."""
+        return self._own.waiting
 
     @property
-    def next_compares(self) -> bool:
-        """Whether the next batch begins with COMPARE AND WRITE.
+    def next_reads(self) -> bool:
+        """Whether the next batch reads volumes: COMPARE AND WRITE, or chunks.
 
-        Such a batch is prepared only after all lower data writes have returned (model m12).
+        Such a batch is prepared only after all lower data writes have returned (m12, m5).
         """
-        return (
-            bool(self._queue)
-            and not self._controls_next
-            and self._queue[0].kind is WriteKind.COMPARE_AND_WRITE
-        )
+        if self._own_next:
+            return self._own.next_reads or self._compares_next
+        return self._compares_next
 
     @property
-    def _controls_next(self) -> bool:
-        """Control batches and host batches take turns while both wait."""
-        return bool(self._controls) and (self._control_turn or not self._queue)
+    def _compares_next(self) -> bool:
+        return bool(self._queue) and self._queue[0].kind is WriteKind.COMPARE_AND_WRITE
+
+    @property
+    def _own_next(self) -> bool:
+        """Own batches and host batches take turns while both wait."""
+        return bool(self._own.waiting) and (self._own_turn or not self._queue)
 
     def step(self, now: float) -> bool:
         """Commit, apply and answer one batch; False if nothing waits or the ring is full."""
@@ -138,15 +150,17 @@ class Commit:
         """
         if not self._free:
             return None
-        if self._controls_next:
-            self._control_turn = False
-            prepared = self._prepare_controls()
-            if prepared is not None:
-                return prepared
+        if self._own_next:
+            self._own_turn = False
+            own = self._own.take()
+            if own is not None:
+                buffer = self._free.popleft()
+                end = self._build(own.contents, buffer)
+                return Prepared([], own.contents, buffer, end, own.records)
         queue = self._queue
         if not queue:
             return None
-        self._control_turn = True
+        self._own_turn = True
         length = self._fitting()
         self.held_by_space = length > self._journal.free_bytes - self._journal.kept_back_bytes
         if self.held_by_space:
@@ -173,24 +187,6 @@ class Commit:
             head.position,
         )
         return build_batch(context, contents, buffer)
-
-    def _prepare_controls(self) -> Prepared | None:
-        """Build a batch of what waits at the front: events, or chunks, never both (rule V10)."""
-        events = self._controls[0].kind in CONTROL_KINDS
-        contents: list[Content] = []
-        payload = 0
-        for record in self._controls:
-            length = batch_length(len(contents) + 1, payload + len(record.payload))
-            if (record.kind in CONTROL_KINDS) != events or (contents and length > self._bound):
-                break
-            contents.append(_control_content(record))
-            payload += len(record.payload)
-        kept_back = 0 if events else self._journal.kept_back_bytes
-        if batch_length(len(contents), payload) > self._journal.free_bytes - kept_back:
-            return None
-        records = [self._controls.popleft() for _ in contents]
-        buffer = self._free.popleft()
-        return Prepared([], contents, buffer, self._build(contents, buffer), records)
 
     def _fitting(self) -> int:
         """Count the requests that go into one batch; return the batch's length in bytes.
@@ -239,14 +235,16 @@ class Commit:
         if not length:
             return
         journal.append([prepared.content[:length]], prepared.end, self._changed_catalog(prepared))
-        for record in prepared.controls:
+        for record in prepared.own:
             record.on_durable(prepared.end.pair)
 
     def _changed_catalog(self, prepared: Prepared) -> Catalog | None:
         """Return the catalog after the batch's events, None if it stays as it is."""
-        if not prepared.controls:
+        events = [
+            (each.kind, each.payload) for each in prepared.own if isinstance(each, ControlRecord)
+        ]
+        if not events:
             return None
-        events = [(each.kind, each.payload) for each in prepared.controls]
         catalog = self._journal.catalog
         changed = fold_events(catalog, events, prepared.end.position)
         return None if changed is catalog else changed
@@ -257,7 +255,7 @@ class Commit:
         A volume that fails is failed from then on, reads too; the answers stand, because the
         journal has the records (F11).
         """
-        writes = () if prepared.controls else _device_writes(prepared)
+        writes = () if prepared.own else _device_writes(prepared)
         for volume_id, offset, payload, zeros in writes:
             if volume_id in self.failed_volumes:
                 continue
@@ -282,12 +280,6 @@ class Commit:
         for requests in by_origin.values():
             requests[0].origin.answer(requests)
         self._free.append(prepared.content)
-
-
-def _control_content(record: ControlRecord) -> Content:
-    payload = [record.payload]
-    kind = RecordKind(record.kind)
-    return (kind, record.volume_id, record.offset, len(record.payload), payload)
 
 
 def _content(request: HostWrite) -> Content:

@@ -6,16 +6,29 @@ anywhere costs only the way from the last checkpoint.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from replicator.codec.coalesce import UnknownRecord, Zero, coalesce
+from replicator.codec.chunks import chunk_digest
+from replicator.codec.coalesce import Check, UnknownRecord, Zero, coalesce
 from replicator.errors import JournalRotten, Refused
-from replicator.journal.journal import Journal
+from replicator.journal.journal import INCONSISTENT, Journal
 from replicator.journal.reader import read_batches
 from replicator.seams.volume import DataVolume
 
 WINDOW_BYTES = 4 << 20
+KEPT_MISMATCHES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """A verify record that the own volume does not agree with; bytes, positions in the log."""
+
+    volume_id: int
+    offset: int
+    length: int
+    position: int
 
 
 @dataclass(slots=True)
@@ -25,6 +38,8 @@ class RestoreTotals:
     batches: int = 0
     records: int = 0
     bytes: int = 0
+    verified_bytes: int = 0
+    mismatches: int = 0
 
 
 class Restore:
@@ -39,6 +54,9 @@ class Restore:
         self.applied = journal.restored
         """Records below are in the data volumes' page cache (durable after a checkpoint)."""
         self.totals = RestoreTotals()
+        self.mismatches: deque[Mismatch] = deque(maxlen=KEPT_MISMATCHES)
+        """The newest verify records that failed."""
+        self._judges_from = journal.head.position
 
     @property
     def behind_bytes(self) -> int:
@@ -71,7 +89,9 @@ class Restore:
         try:
             for action in coalesce(run.batches):
                 volume = self._volume(action.volume_id, action.offset)
-                if isinstance(action, Zero):
+                if isinstance(action, Check):
+                    self._judge(action, volume)
+                elif isinstance(action, Zero):
                     volume.device.zero(action.offset, action.length)
                 else:
                     volume.device.write_from(action.offset, action.buffers)
@@ -82,6 +102,23 @@ class Restore:
         self.totals.bytes += len(run.content)
         self.applied = run.end(self.applied)
         return True
+
+    def _judge(self, check: Check, volume: DataVolume) -> None:
+        """Compare a verify record with the own volume, where that can be told (model m6).
+
+        Not below the head that the ring had at the start: the volume may hold later records
+        already. Not while the site is inconsistent: it knows that it differs.
+        """
+        if check.position < self._judges_from or INCONSISTENT in self._journal.body.marks:
+            return
+        found = bytearray(check.length)
+        volume.read_into(check.offset, [memoryview(found)])
+        self.totals.verified_bytes += check.length
+        if chunk_digest(found) != check.digest:
+            self.totals.mismatches += 1
+            self.mismatches.append(
+                Mismatch(check.volume_id, check.offset, check.length, check.position)
+            )
 
     def _volume(self, volume_id: int, offset: int) -> DataVolume:
         volume = self._volumes.get(volume_id)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from replicator.codec.records import RecordKind
 from replicator.errors import DeviceFailed, JournalFailed
+from replicator.model import BLOCK, ChunkRecord
 from tests.sim.oracle import BrokenPromise
 from tests.sim.site import Stack
 
@@ -21,7 +23,24 @@ def host_asks(world: World, stack: Stack) -> None:
     if len(world.host.outstanding) < 24:
         stack.commit.submit(world.host.ask(world.rng.choice((1, 1, 2, 5, 12))))
     if world.rng.random() < 0.1:
-        stack.commit.submit_control(world.events.ask(stack.commit.waiting_controls))
+        stack.commit.submit_control(world.events.ask(stack.commit.waiting_own))
+    if world.rng.random() < 0.1 and stack.commit.waiting_own < 4:
+        stack.commit.submit_chunks(_chunks(world, stack))
+
+
+def _chunks(world: World, stack: Stack) -> list[ChunkRecord]:
+    """Choose pieces of volumes to be copied or verified, as resync and verification do."""
+    assert stack.commit is not None
+    rng = world.rng
+    chunks = []
+    for _ in range(rng.choice((1, 1, 2, 4))):
+        volume = stack.volumes[rng.choice(sorted(stack.volumes))]
+        kind = rng.choice((RecordKind.COPY, RecordKind.VERIFY, RecordKind.VERIFY))
+        blocks = min(stack.commit.longest_chunk, volume.size_bytes) // BLOCK
+        length = rng.randint(1, blocks) * BLOCK
+        offset = rng.randrange((volume.size_bytes - length) // BLOCK + 1) * BLOCK
+        chunks.append(ChunkRecord(kind, volume.volume_id, offset, length))
+    return chunks
 
 
 def journal_batch(world: World, stack: Stack) -> None:
@@ -29,7 +48,7 @@ def journal_batch(world: World, stack: Stack) -> None:
     commit = stack.commit
     if commit is None:
         return
-    if len(stack.in_flight) > 1 or (commit.next_compares and stack.in_flight):
+    if len(stack.in_flight) > 1 or (commit.next_reads and stack.in_flight):
         return
     prepared = commit.prepare()
     if prepared is None:
@@ -39,7 +58,9 @@ def journal_batch(world: World, stack: Stack) -> None:
     for request in prepared.requests:
         world.host.journaled(request)
     world.events.journaled(prepared)
-    world.counts["events"] += len(prepared.controls)
+    chunks = sum(isinstance(each, ChunkRecord) for each in prepared.own)
+    world.counts["chunks"] += chunks
+    world.counts["events"] += len(prepared.own) - chunks
     if prepared.contents:
         if prepared.end.time_ns < stack.journal.head.time_ns:
             raise BrokenPromise(f"the log's time went back at {prepared.end.position}")
@@ -100,6 +121,7 @@ def restore(world: World, stack: Stack) -> None:
     """Restore one window."""
     if stack.commit is None and stack.restore.step(stack.clock.monotonic()):
         world.counts["restores"] += 1
+        world.counts["verified"] += stack.restore.totals.verified_bytes > 0
         applied = stack.restore.applied.position
         if applied >= stack.recovered.head.position:
             world.oracle.judge_at(stack.images(), applied, f"{stack.name} restoring")

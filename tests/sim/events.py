@@ -23,7 +23,7 @@ class Events:
     def __init__(self, volumes: tuple[VolumeEntry, ...], rng: random.Random) -> None:
         self._rng = rng
         self._next_id = _FIRST_ID
-        self._asked: dict[int, VolumeChange] = {}
+        self._asked: dict[bytes, VolumeChange] = {}
         self._volumes_at: dict[int, tuple[VolumeEntry, ...]] = {0: volumes}
 
     def ask(self, waiting: int) -> list[ControlRecord]:
@@ -37,19 +37,22 @@ class Events:
                 continue
             change = VolumeChange("add", self._next_id, f"v{self._next_id}", 1 << 20)
             self._next_id += 1
-            records.append(ControlRecord(RecordKind.VOLUME, encode_event(change)))
-            self._asked[id(records[-1])] = change
+            payload = encode_event(change)
+            records.append(ControlRecord(RecordKind.VOLUME, payload))
+            self._asked[payload] = change
         return records
 
     def journaled(self, prepared: Prepared) -> None:
         """Note the events of a batch, in log order, before the batch is written."""
         volumes = self.volumes_at(prepared.end.position)
-        for record in prepared.controls:
-            change = self._asked.get(id(record))
-            if record.kind == RecordKind.VOLUME and change is not None:
+        for record in prepared.own:
+            if not isinstance(record, ControlRecord):
+                continue
+            change = self._asked.get(bytes(record.payload))
+            if change is not None:
                 entry = VolumeEntry(change.id, change.name, change.size_bytes)
                 volumes = (*volumes, entry)
-        if prepared.controls:
+        if prepared.own:
             self._volumes_at[prepared.end.position] = volumes
 
     def truncate(self, position: int) -> None:

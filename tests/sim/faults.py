@@ -58,10 +58,13 @@ def rot_before_it_is_pulled(run: FaultRun) -> None:
 def rot_on_the_way(run: FaultRun) -> None:
     """F6: a read goes wrong once, in pages, catalog or ring: refused, then read again."""
     reader, source = run.rng.choice((("b", "a"), ("c", "b")))
-    run.write_batches(run.rng.choice((1, 1, 4)))  # only a first batch that rots is refused
+    in_ring = run.rng.random() < 0.5
+    run.write_batches(1 if in_ring else 4)
     if source == "b":
         run.pull("b")
-    run.journal(source).faults.append(Fault("remote-read", "flipped", skip=run.rng.randrange(3)))
+    run.stack(source).checkpoint.run(0.0)
+    lowest, skip = (RING_AT, 0) if in_ring else (0, run.rng.randrange(3))
+    run.journal(source).faults.append(Fault("remote-read", "flipped", skip=skip, lowest=lowest))
     try:
         run.pull(reader)
     except (JournalRotten, PeerRefused):

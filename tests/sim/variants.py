@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 from unittest import mock
 
 from replicator.codec import batch as batch_codec
@@ -24,6 +25,7 @@ from replicator.model import WriteKind
 from replicator.movers.checkpoint import Checkpoint
 from replicator.movers.commit import Commit, Prepared
 from replicator.movers.pull import Pull
+from replicator.movers.restore import Restore
 from replicator.seams.blockdevice import Buffer, JournalDevice
 from tests.sim.site import REAL, Parts
 
@@ -165,8 +167,24 @@ class CommitComparingEarly(Commit):
     """m12: compare while lower writes are not on the volume yet."""
 
     @property
-    def next_compares(self) -> bool:
+    def next_reads(self) -> bool:
         return False
+
+
+class CommitCopyingEarly(Commit):
+    """m5: read a chunk while a lower write is not on the volume yet."""
+
+    @property
+    def next_reads(self) -> bool:
+        return self._compares_next
+
+
+class RestoreJudgingEverything(Restore):
+    """m6: judge verify records below the head that the ring had at the start."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._judges_from = 0
 
 
 class CommitAnsweringFailures(Commit):
@@ -277,6 +295,17 @@ VARIANTS = (
         "compare-early",
         "m12: compare after all lower data writes",
         Parts(commit=CommitComparingEarly),
+    ),
+    Variant(
+        "copy-early",
+        "m5: a chunk is read after all lower data writes",
+        Parts(commit=CommitCopyingEarly),
+    ),
+    Variant(
+        "judge-everything",
+        "m6: no verify record below the ring's head at the start is judged",
+        Parts(restore=RestoreJudgingEverything),
+        seeds=600,
     ),
     Variant(
         "answer-a-failed-write",

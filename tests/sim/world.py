@@ -264,7 +264,7 @@ class World:
             return
         if site.stack.journal._lock.locked():
             others = tuple(other for other in others if other.__name__ not in actions.PUBLISHING)
-            if site.stack.commit and site.stack.commit.waiting_controls:
+            if site.stack.commit and site.stack.commit.waiting_own:
                 others = tuple(other for other in others if other.__name__ != "journal_batch")
         if not others:
             return

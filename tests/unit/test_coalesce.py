@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replicator.codec.batch import LOG_START, Batch, Content, Context, build_batch, check_batch
-from replicator.codec.coalesce import UnknownRecord, Write, Zero, coalesce
+from replicator.codec.chunks import encode_verify
+from replicator.codec.coalesce import Check, UnknownRecord, Write, Zero, coalesce
 from replicator.codec.history import Epoch, History
 from replicator.codec.records import RecordKind
 
@@ -79,7 +80,21 @@ def test_coalesce_same_block_written_often_is_written_once() -> None:
     assert b"".join(action.buffers) == bytes([49]) * 4096
 
 
-def test_coalesce_record_of_a_later_release_is_refused() -> None:
+def test_coalesce_verify_stands_between_what_is_below_and_above_it() -> None:
+    check = encode_verify(4096, bytes(16))
+    actions = list(
+        coalesce(
+            [
+                batch_of([write(1, 0, 8, 1)]),
+                batch_of([(RecordKind.VERIFY, 1, 0, len(check), [check])]),
+                batch_of([write(1, 0, 8, 2)]),
+            ]
+        )
+    )
+    assert [type(action) for action in actions] == [Write, Check, Write]
+
+
+def test_coalesce_verify_that_makes_no_sense_is_refused() -> None:
     contents: list[Content] = [(RecordKind.VERIFY, 1, 0, 16, [bytes(16)])]
     with pytest.raises(UnknownRecord, match="verify"):
         list(coalesce([batch_of(contents)]))

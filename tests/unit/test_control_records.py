@@ -22,11 +22,13 @@ from replicator.group.commit_runner import CommitRunner
 from replicator.journal.journal import Journal, Owner
 from replicator.journal.reader import read_batches
 from replicator.journal.recovery import recover
-from replicator.model import ControlRecord, Pair
+from replicator.model import ChunkRecord, ControlRecord, HostWrite, Pair, WriteKind
 from replicator.movers.commit import Commit
 from replicator.movers.pull import Pull
+from replicator.movers.restore import Restore
+from replicator.seams.volume import DataVolume
 from tests.fakes.group_on_sim import BOOT, VOLUMES, Primary, Secondary, plain_buffer
-from tests.sim.devices import Fault
+from tests.sim.devices import Fault, SimVolumeDevice
 
 ADDED = VolumeEntry(7, "logs", 1 << 20)
 
@@ -185,3 +187,107 @@ def test_runner_control_record_is_committed_while_hosts_write() -> None:
     )
     assert done.wait(20.0)
     runner.stop()
+
+
+def test_chunks_stand_in_batches_of_their_own_with_what_lower_writes_left() -> None:
+    primary = Primary()
+    primary.write(1, 4096, b"x" * 4096)
+    sent: list[int] = []
+    chunks = [
+        ChunkRecord(RecordKind.COPY, 1, 4096, 4096),
+        ChunkRecord(RecordKind.COPY, 1, 64 << 10, 8192),
+        ChunkRecord(RecordKind.VERIFY, 1, 0, 16384),
+    ]
+    for chunk in chunks:
+        chunk.on_durable = lambda _, chunk=chunk: sent.append(chunk.sent_bytes)  # type: ignore[misc]
+    primary.commit.submit_chunks(chunks)
+    commit_all(primary)
+    assert kinds(primary) == [
+        [RecordKind.WRITE],
+        [RecordKind.COPY, RecordKind.ZERO, RecordKind.VERIFY],
+    ]
+    assert sent[:2] == [4096, 0]
+
+
+def test_chunk_of_a_volume_that_cannot_be_read_fails_and_takes_no_place() -> None:
+    primary = Primary()
+    failed: list[int] = []
+    gone = ChunkRecord(RecordKind.COPY, 9, 0, 4096, on_failed=lambda: failed.append(9))
+    beyond = ChunkRecord(RecordKind.COPY, 1, 1 << 30, 4096, on_failed=lambda: failed.append(1))
+    primary.commit.submit_chunks([gone, beyond])
+    commit_all(primary)
+    assert failed == [9, 1]
+    assert primary.journal.head.position == 0
+
+
+def test_verify_record_finds_a_flipped_bit_and_nothing_else() -> None:
+    primary = Primary()
+    secondary = Secondary(primary)
+    volumes = {
+        entry.id: DataVolume(
+            entry.id,
+            entry.name,
+            entry.size_bytes,
+            SimVolumeDevice(secondary.machine, entry.name, entry.size_bytes),
+        )
+        for entry in VOLUMES
+    }
+    pull = Pull(secondary.journal, secondary.peer, FixedInterval(seconds=1.0), primary.clock)
+    restore = Restore(secondary.journal, volumes)
+
+    def verify_all(now: float) -> None:
+        primary.commit.submit_chunks(
+            [
+                ChunkRecord(RecordKind.VERIFY, 1, at, 32 << 10)
+                for at in range(0, 256 << 10, 32 << 10)
+            ]
+        )
+        commit_all(primary)
+        primary.journal.publish()
+        pull.step(now)
+        while restore.step(now):
+            pass
+
+    for index in range(64):
+        primary.write(1, index * 4096, bytes([index + 1]) * 4096)
+    commit_all(primary)
+    verify_all(0.0)
+    assert restore.totals.verified_bytes == 256 << 10
+    assert not restore.mismatches
+    secondary.machine["db"].content[100_000] ^= 4
+    verify_all(10.0)
+    assert [(each.volume_id, each.offset, each.length) for each in restore.mismatches] == [
+        (1, 98304, 32768)
+    ]
+
+
+def test_runner_chunk_waits_for_the_writes_below_it() -> None:
+    primary = Primary(peers=())
+    runner = CommitRunner(primary.commit, list(primary.volumes.values()), lambda error: None)
+    done = threading.Event()
+    runner.start()
+    for index in range(20):
+        runner.submit(
+            [HostWrite(primary.answers, 1, WriteKind.WRITE, 0, 512, [bytes([index + 1]) * 512])]
+        )
+    runner.submit_chunks(
+        [ChunkRecord(RecordKind.COPY, 1, 0, 4096, on_durable=lambda _: done.set())]
+    )
+    assert done.wait(20.0)
+    runner.stop()
+    catalog = primary.journal.catalog
+    run = read_batches(
+        primary.journal.ring,
+        primary.journal.restored,
+        primary.journal.head.position,
+        catalog.group_id,
+        catalog.history,
+        1 << 20,
+    )
+    image = bytearray(4096)
+    for batch in run.batches:
+        for record in batch.records():
+            if record.kind == RecordKind.COPY:
+                assert batch.payload_of(record) == image
+            else:
+                image[record.offset : record.offset + record.length] = batch.payload_of(record)
