@@ -109,6 +109,10 @@ class SiteStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Whether host writes wait because the ring is full (the daemon at a primary only)."""
     pull: PullStatus | None = None
     marks: dict[str, str] = {}
+    faults: dict[str, str] = {}
+    """Why a mover does not get on, by mover (the daemon's own site only)."""
+    rpo_seconds: float | None = None
+    """The most lag that the topology wants here."""
     unchanged_seconds: float | None = None
     """For how long this node has seen no new page of that site (the daemon only)."""
 
@@ -123,6 +127,21 @@ class VolumeStatus(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
+class Counters(msgspec.Struct, frozen=True, kw_only=True):
+    """What the daemon has done since it started; ``link_bytes`` is all that crossed the link."""
+
+    pulls: int = 0
+    pulled_records: int = 0
+    pulled_bytes: int = 0
+    link_bytes: int = 0
+    committed_batches: int = 0
+    committed_records: int = 0
+    committed_bytes: int = 0
+    restored_batches: int = 0
+    restored_records: int = 0
+    restored_bytes: int = 0
+
+
 class DaemonStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The process that answered."""
 
@@ -131,6 +150,7 @@ class DaemonStatus(msgspec.Struct, frozen=True, kw_only=True):
     uptime_seconds: float
     front_end: str = ""
     anonymous_memory_bytes: int = 0
+    counters: Counters = Counters()
 
 
 class GroupStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -36,6 +36,8 @@ class LabPlan:
     volumes: Mapping[str, str] = field(default_factory=lambda: {"files": "96MiB", "db": "64MiB"})
     journal: str = "128MiB"
     interval: Mapping[str, object] = field(default_factory=lambda: {"fixed": "100ms"})
+    site_options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    """What the topology file says of single sites besides or instead (interval, rpo, ...)."""
     sites: tuple[str, ...] = SITES
     """The first is primary, each other one pulls from the one before it."""
 
@@ -77,7 +79,12 @@ class EmbeddedLab:
         sites: dict[str, object] = {chain[0]: {"primary": True}}
         for upstream, name in itertools.pairwise(chain):
             interval = dict(self.plan.interval)
-            sites[name] = {"upstream": upstream, "link": "pull", "interval": interval}
+            sites[name] = {
+                "upstream": upstream,
+                "link": "pull",
+                "interval": interval,
+                **self.plan.site_options.get(name, {}),
+            }
         group = {
             "volumes": dict(self.plan.volumes),
             "journal": {"size": self.plan.journal, "when_full": "hold"},

@@ -13,6 +13,7 @@ from replicator.codec.batch import Point
 from replicator.group.site import KEPT_PULLS, SiteRuntime, known_primary_head
 from replicator.movers.pull import PullReport
 from replicator.status import (
+    Counters,
     DaemonStatus,
     GroupStatus,
     MeasuredStatus,
@@ -53,7 +54,25 @@ def group_status(runtime: SiteRuntime, front_end: str, started_at: float) -> Gro
             uptime_seconds=runtime.clock.monotonic() - started_at,
             front_end=front_end,
             anonymous_memory_bytes=_anonymous_memory(),
+            counters=_counters(runtime),
         ),
+    )
+
+
+def _counters(runtime: SiteRuntime) -> Counters:
+    pulled, restored = runtime.pull.totals if runtime.pull else None, runtime.restore_totals
+    committed = runtime.commit.totals if runtime.commit else None
+    return Counters(
+        pulls=pulled.pulls if pulled else 0,
+        pulled_records=pulled.records if pulled else 0,
+        pulled_bytes=pulled.bytes if pulled else 0,
+        link_bytes=runtime.pull.link_bytes if runtime.pull else 0,
+        committed_batches=committed.batches if committed else 0,
+        committed_records=committed.records if committed else 0,
+        committed_bytes=committed.bytes if committed else 0,
+        restored_batches=restored.batches,
+        restored_records=restored.records,
+        restored_bytes=restored.bytes,
     )
 
 
@@ -139,6 +158,8 @@ def _own_status(runtime: SiteRuntime, head: Point | None) -> SiteStatus:
         hosts_held=held,
         pull=pulls[-1] if pulls else pull_status(body.pull),
         marks=dict(body.marks),
+        faults=dict(runtime.faults),
+        rpo_seconds=runtime.part.rpo_seconds,
     )
 
 
@@ -153,7 +174,8 @@ def _peer_status(runtime: SiteRuntime, site: str, head: Point | None) -> SiteSta
     status = site_from_page(peer.statement.newer.body, others, head)
     seen = runtime.page_seen_at.get(site)
     unchanged = runtime.clock.monotonic() - seen[1] if seen else None
-    status = msgspec.structs.replace(status, unchanged_seconds=unchanged)
+    rpo = runtime.group.site(site).rpo_seconds
+    status = msgspec.structs.replace(status, unchanged_seconds=unchanged, rpo_seconds=rpo)
     if fault is not None:
         return msgspec.structs.replace(status, state="unreachable", reason=fault)
     return status

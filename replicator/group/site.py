@@ -25,7 +25,7 @@ from replicator.journal.recovery import Recovered, recover
 from replicator.movers.checkpoint import Checkpoint
 from replicator.movers.commit import Commit
 from replicator.movers.pull import Pull, PullReport
-from replicator.movers.restore import Restore
+from replicator.movers.restore import Restore, RestoreTotals
 from replicator.seams.filedevice import aligned_buffer
 from replicator.seams.load import LoadMeter
 
@@ -62,6 +62,7 @@ class SiteRuntime:
         self.page_seen_at: dict[str, tuple[int, float]] = {}
         self.runner: CommitRunner | None = None
         self.commit: Commit | None = None
+        self.pull: Pull | None = None
         self.recovered: Recovered | None = None
         self.on_halt: Callable[[], None] = lambda: None
         self._restore = Restore(self.journal, devices.volumes)
@@ -74,6 +75,11 @@ class SiteRuntime:
     def primary(self) -> bool:
         """Whether hosts may write here."""
         return self.part.primary
+
+    @property
+    def restore_totals(self) -> RestoreTotals:
+        """What restore (or a primary's redo) has done since the start."""
+        return self._restore.totals
 
     def _applied(self) -> Point:
         return self.commit.applied if self.commit is not None else self._restore.applied
@@ -177,7 +183,7 @@ class SiteRuntime:
     def _add_secondary_threads(self) -> None:
         upstream = self.part.upstream
         assert upstream is not None
-        self._pull = Pull(
+        self._pull = self.pull = Pull(
             self.journal,
             self.devices.peers[upstream],
             self.part.interval,

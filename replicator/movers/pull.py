@@ -54,6 +54,15 @@ class PullReport:
 
 
 @dataclass(slots=True)
+class PullTotals:
+    """What was pulled since the start."""
+
+    pulls: int = 0
+    records: int = 0
+    bytes: int = 0
+
+
+@dataclass(slots=True)
 class _Found:
     """What was read of the source's journal."""
 
@@ -92,6 +101,7 @@ class Pull:
         self._allowance = _allowance(policy)
         self.due_at = float("-inf")
         self.last: PullReport | None = None
+        self.totals = PullTotals()
 
     def step(self, now: float) -> PullReport | None:
         """Pull if it is due.
@@ -116,7 +126,15 @@ class Pull:
         self.due_at = now + report.decision.seconds
         self._interval = max(report.decision.seconds, 0.001)
         self.last = report
+        self.totals.pulls += 1
+        self.totals.records += report.records
+        self.totals.bytes += report.bytes
         return report
+
+    @property
+    def link_bytes(self) -> int:
+        """Everything that was read over the link since the start, pages included."""
+        return self._source.read_bytes
 
     @property
     def has_room_again(self) -> bool:
