@@ -182,6 +182,22 @@ class PullHistory(msgspec.Struct, frozen=True, kw_only=True):
     schema: int = SCHEMA
 
 
+class BookmarkStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A bookmark, and the end of its batch: it stands for everything below."""
+
+    name: str
+    at: PositionStatus
+
+
+class BookmarkList(msgspec.Struct, frozen=True, kw_only=True):
+    """The bookmarks that a site's ring still holds, oldest first."""
+
+    group: str
+    site: str
+    bookmarks: tuple[BookmarkStatus, ...]
+    schema: int = SCHEMA
+
+
 def position_status(point: Point) -> PositionStatus:
     """Return ``point`` as it is stated."""
     return PositionStatus(

@@ -63,7 +63,7 @@ def run_format(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--overwrite names {arguments.overwrite!r}, the journal is {path!r}")
     if node.site.devices.kind == "directory":
         _make_file(path, node.group.journal.size_bytes)
-    with _opened(path, writable=True) as device:
+    with opened_journal(path, writable=True) as device:
         if device.size_bytes < node.group.journal.size_bytes:
             raise DeviceUnusable(
                 f"{path}: {device.size_bytes} bytes, the topology says "
@@ -86,7 +86,7 @@ def run_format(arguments: argparse.Namespace) -> int:
 
 def run_info(arguments: argparse.Namespace) -> int:
     """Print the newest page and the catalog."""
-    with _opened(_device_path(arguments), writable=False) as device:
+    with opened_journal(_device_path(arguments), writable=False) as device:
         facts = describe(Survey(device))
     if wants_json(arguments):
         print_json(facts)
@@ -102,7 +102,7 @@ def run_dump(arguments: argparse.Namespace) -> int:
     if arguments.limit < 1 or arguments.start < 0:
         raise UsageError("--limit and --from expect numbers from 1 and from 0")
     rows: list[dict[str, object]] = []
-    with _opened(_device_path(arguments), writable=False) as device:
+    with opened_journal(_device_path(arguments), writable=False) as device:
         survey = Survey(device)
         for verdict in _batches(survey, survey.first(arguments.start)):
             if isinstance(verdict, Invalid):
@@ -122,7 +122,7 @@ def run_dump(arguments: argparse.Namespace) -> int:
 
 def run_check(arguments: argparse.Namespace) -> int:
     """Verify every batch below the stated head; JournalRotten names the offset."""
-    with _opened(_device_path(arguments), writable=False) as device:
+    with opened_journal(_device_path(arguments), writable=False) as device:
         survey = Survey(device)
         first = survey.first()
         latest = survey.latest_first()
@@ -186,7 +186,8 @@ def _make_file(path: str, size_bytes: int) -> None:
 
 
 @contextlib.contextmanager
-def _opened(path: str, *, writable: bool) -> Iterator[DirectDevice]:
+def opened_journal(path: str, *, writable: bool) -> Iterator[DirectDevice]:
+    """Open a journal's device for the time of a ``with``; locked if it is to be written."""
     device = DirectDevice(Path(path), writable=writable, lock=writable)
     try:
         yield device

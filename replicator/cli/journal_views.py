@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import msgspec
+
 from replicator.codec.batch import Batch, Point
-from replicator.codec.records import RecordKind
+from replicator.codec.records import CONTROL_KINDS, RecordKind
 from replicator.journal.survey import Survey
+
+_LONGEST_EVENT = 200
 
 
 def describe(survey: Survey) -> dict[str, object]:
@@ -67,16 +71,28 @@ def dump_row(batch: Batch) -> dict[str, object]:
 
 def record_rows(batch: Batch) -> list[dict[str, object]]:
     """Return the records of a batch in sequence order; offsets and lengths in bytes."""
-    return [
-        {
+    rows = []
+    for sequence, record in enumerate(batch.records(), start=batch.header.first_sequence):
+        row: dict[str, object] = {
             "sequence": sequence,
-            "kind": RecordKind(record.kind).name.lower(),
+            "kind": RecordKind(record.kind).name.lower().replace("_", "-"),
             "volume_id": record.volume_id,
             "offset": record.offset,
             "length": record.length,
         }
-        for sequence, record in enumerate(batch.records(), start=batch.header.first_sequence)
-    ]
+        if record.kind in CONTROL_KINDS:
+            row["says"] = _event_text(batch.payload_of(record))
+        rows.append(row)
+    return rows
+
+
+def _event_text(payload: memoryview) -> str:
+    """Return an event's payload as JSON, shortened; ``malformed`` if it is no MessagePack."""
+    try:
+        text = msgspec.json.encode(msgspec.msgpack.decode(payload)).decode()
+    except (msgspec.MsgspecError, TypeError, UnicodeDecodeError):
+        return "malformed"
+    return text if len(text) <= _LONGEST_EVENT else text[:_LONGEST_EVENT] + "..."
 
 
 def _point(point: Point) -> str:

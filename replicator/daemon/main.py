@@ -24,6 +24,7 @@ from replicator.daemon.control import ControlServer
 from replicator.daemon.front_ends import FrontEnd, front_end_of
 from replicator.daemon.notify import notify_systemd
 from replicator.errors import TowlineError
+from replicator.group.bookmarking import make_bookmark
 from replicator.group.devices import open_site
 from replicator.group.report import group_status, pull_history
 from replicator.group.site import SiteRuntime
@@ -90,6 +91,7 @@ def _run(arguments: argparse.Namespace) -> int:
         {
             "status": lambda _: group_status(runtime, kind, started_at),
             "pulls": lambda _: pull_history(runtime),
+            "bookmark": lambda given: make_bookmark(runtime, given.get("name", "")),
             "ping": lambda _: {"group": group.name, "site": site_name, "version": __version__},
         },
     )

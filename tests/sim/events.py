@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+from replicator.codec.bookmarks import encode_bookmark
 from replicator.codec.catalog_records import VolumeChange, encode_event
 from replicator.codec.history import VolumeEntry
 from replicator.codec.records import RecordKind
@@ -33,7 +34,7 @@ class Events:
         records = []
         for _ in range(self._rng.choice((1, 1, 2, 3))):
             if self._rng.random() < 0.6:
-                records.append(ControlRecord(RecordKind.BOOKMARK, b"here"))
+                records.append(ControlRecord(RecordKind.BOOKMARK, encode_bookmark("here")))
                 continue
             change = VolumeChange("add", self._next_id, f"v{self._next_id}", 1 << 20)
             self._next_id += 1
