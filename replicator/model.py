@@ -147,3 +147,10 @@ class HostService(Protocol):
 
         Returns at once, except that it waits when the bounded queue is full (backpressure).
         """
+
+    def submit_alone(self, requests: Sequence[HostWrite]) -> None:
+        """As ``submit``, but may carry the requests out before it returns, in this thread.
+
+        For a client that has one request at a time (frontends.lone_client): a read that it sent
+        meanwhile would wait behind a flush.
+        """

@@ -2,19 +2,22 @@
 
 The connection's thread receives into a chunk, decodes every request that is complete in it, hands
 all their writes to the group in one call and serves the reads itself. Answers come from the commit
-thread. A write longer than a chunk becomes several journal records, and is answered when all of
-them are.
+thread, or from this one for a client that has one request at a time (lone_client). A write longer
+than a chunk becomes several journal records, and is answered when all of them are.
 """
 
 from __future__ import annotations
 
+import fcntl
 import socket
+import termios
 import threading
 from collections.abc import Iterator, Sequence
 
 from replicator.codec import nbd
 from replicator.codec.nbd import Request
 from replicator.errors import DeviceFailed
+from replicator.frontends.lone_client import LoneClient
 from replicator.frontends.nbd_memory import CHUNK_BYTES, Chunk, ChunkAllowance, ChunkPool
 from replicator.frontends.nbd_replies import ReplySender
 from replicator.model import SECTOR, HostFailure, HostService, HostVolume, HostWrite, WriteKind
@@ -71,6 +74,8 @@ class NbdConnection:
         self._lock = threading.Lock()
         self._answered = threading.Condition(self._lock)
         self._unanswered = 0
+        self._lone = LoneClient()
+        self._committing = False  # this connection's thread commits the one request there is
         self._chunk: Chunk | None = None
         self._start = 0  # first byte of the chunk that is not decoded
         self._end = 0  # end of what was received into it
@@ -88,6 +93,8 @@ class NbdConnection:
 
     def answer(self, requests: Sequence[HostWrite]) -> None:
         """Send the replies of ``requests`` and free their payloads (model.AnswerSink)."""
+        if self._committing and self._has_received():
+            self._lone.sent_early()
         replies = []
         with self._lock:
             for request in requests:
@@ -178,8 +185,9 @@ class NbdConnection:
                 break
             else:
                 replies.append(nbd.encode_error(nbd.EINVAL, request.cookie))
+        alone = self._lone.saw(lone=len(requests) == 1 and not self._unanswered)
         if writes:
-            self._submit(writes)
+            self._submit(writes, alone)
         if replies:
             self._replies.post(b"".join(replies))
             self._replies.wait_for_room()
@@ -197,7 +205,12 @@ class NbdConnection:
         tag = _Tag(cookie, chunk, None)
         return HostWrite(self, volume_id, WriteKind.WRITE, offset, length, buffers, tag)
 
-    def _submit(self, writes: list[HostWrite]) -> None:
+    def _has_received(self) -> bool:
+        """Whether the socket holds bytes that were not taken from it."""
+        count = fcntl.ioctl(self._connection.fileno(), termios.FIONREAD, bytes(4))
+        return count != bytes(4)
+
+    def _submit(self, writes: list[HostWrite], alone: bool = False) -> None:
         with self._lock:
             while self._unanswered > MAX_UNANSWERED:
                 self._answered.wait()
@@ -208,7 +221,12 @@ class NbdConnection:
                 if tag.chunk is not None:
                     tag.chunk.unanswered += 1
         self._replies.wait_for_room()
-        self._service.submit(writes)
+        if alone:
+            self._committing = True
+            self._service.submit_alone(writes)
+            self._committing = False
+        else:
+            self._service.submit(writes)
 
     def _receive_long_write(self, request: Request) -> bool:
         """Receive a write that no chunk holds, and submit each chunkful as one record."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from replicator.errors import DeviceFailed
@@ -69,6 +69,8 @@ class FakeService:
     def __init__(self, volumes: Sequence[MemoryVolume | FileVolume]) -> None:
         self.volumes = volumes
         self.largest_batch = 0
+        self.submitted_alone = 0
+        self.before_alone: Callable[[], object] = lambda: None
         self.fail_with: HostFailure | None = None
         self._by_id = {volume.volume_id: volume for volume in volumes}
         self._waiting: list[HostWrite] = []
@@ -82,6 +84,11 @@ class FakeService:
         with self._changed:
             self._waiting.extend(requests)
             self._changed.notify()
+
+    def submit_alone(self, requests: Sequence[HostWrite]) -> None:
+        self.submitted_alone += len(requests)
+        self.before_alone()
+        self._commit(list(requests))
 
     def hold(self) -> None:
         with self._changed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
+from replicator.codec.page import PeerNote
 from replicator.errors import JournalFailed
 from replicator.group.commit_runner import CommitRunner
 from replicator.model import HostWrite, WriteKind
@@ -39,7 +40,8 @@ def test_runner_many_submitters_every_request_is_answered_once_in_its_order() ->
 
     def submit(sink: Counted, base: int) -> None:
         for index in range(0, 60, 3):
-            runner.submit(
+            entry = runner.submit_alone if index % 2 else runner.submit
+            entry(
                 [
                     HostWrite(
                         sink,
@@ -89,3 +91,54 @@ def test_runner_journal_failure_halts_and_answers_nothing_more() -> None:
     runner.stop()
     assert sink.order == []
     assert isinstance(reasons[0], JournalFailed)
+
+
+def _write(sink: Counted, tag: object, length: int = 512) -> HostWrite:
+    return HostWrite(sink, 1, WriteKind.WRITE, 0, length, [bytes(length)], tag=tag)
+
+
+def test_runner_submit_alone_when_idle_answers_before_it_returns() -> None:
+    primary = Primary(peers=())
+    runner = CommitRunner(primary.commit, list(primary.volumes.values()), lambda error: None)
+    sink = Counted()
+    runner.start()
+    for number in range(20):
+        runner.submit_alone([_write(sink, number)])
+        assert sink.order == list(range(number + 1))
+    runner.stop()
+    assert primary.journal.head.sequence == 20
+
+
+def test_runner_submit_alone_with_a_full_ring_is_answered_when_there_is_room() -> None:
+    primary = Primary(peers=("b",))  # b has received nothing: nothing can be reclaimed
+    runner = CommitRunner(primary.commit, list(primary.volumes.values()), lambda error: None)
+    sink = Counted()
+    runner.start()
+    size = 64 << 10
+    most = primary.journal.free_bytes // size + 1
+    for number in range(most):
+        runner.submit_alone([_write(sink, number, size)])
+    assert runner.held
+    answered = len(sink.order)
+    assert answered < most
+    head = primary.journal.head
+    primary.journal.peers["b"] = PeerNote(bytes(16), 1, head.pair, head.pair)
+    for _ in range(2):  # both copies must say so before space is free
+        primary.journal.publish(restored=head)
+    assert sink.wait_for(most)
+    runner.stop()
+    assert sink.order == list(range(most))
+
+
+def test_runner_submit_alone_on_a_failed_journal_halts_and_stop_returns() -> None:
+    primary = Primary(peers=())
+    reasons: list[Exception] = []
+    primary.device.faults.append(Fault("flush"))
+    runner = CommitRunner(primary.commit, list(primary.volumes.values()), reasons.append)
+    sink = Counted()
+    runner.start()
+    runner.submit_alone([_write(sink, 1)])
+    assert isinstance(reasons[0], JournalFailed)
+    runner.submit_alone([_write(sink, 2)])
+    runner.stop()
+    assert sink.order == []

@@ -10,7 +10,7 @@ import pytest
 from replicator.errors import DeviceFailed
 from replicator.seams.filedevice import CachedDevice, preallocate
 
-SIZE = 1 << 20
+SIZE = 2 << 20
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def _read(device: CachedDevice, offset: int, length: int) -> bytes:
     return bytes(found)
 
 
-@pytest.mark.parametrize("length", [512, 128 << 10, (128 << 10) + 512, 512 << 10])
+@pytest.mark.parametrize("length", [512, 512 << 10, (512 << 10) + 512, 1 << 20])
 def test_write_from_of_any_length_is_read_back_and_touches_nothing_else(
     volume: CachedDevice, length: int
 ) -> None:
@@ -36,7 +36,7 @@ def test_write_from_of_any_length_is_read_back_and_touches_nothing_else(
 
 
 def test_write_from_several_buffers_are_written_in_order(volume: CachedDevice) -> None:
-    parts = [os.urandom(4096), os.urandom(512), os.urandom(256 << 10)]
+    parts = [os.urandom(4096), os.urandom(512), os.urandom(640 << 10)]
     volume.write_from(4096, parts)
     assert _read(volume, 4096, sum(map(len, parts))) == b"".join(parts)
 
@@ -46,6 +46,6 @@ def test_write_from_with_a_closed_descriptor_fails_the_volume_for_reads_too(
 ) -> None:
     volume.close()
     with pytest.raises(DeviceFailed, match="write at 4096"):
-        volume.write_from(4096, [bytes(256 << 10)])
+        volume.write_from(4096, [bytes(640 << 10)])
     with pytest.raises(DeviceFailed):
         volume.read_into(0, [memoryview(bytearray(512))])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from replicator.errors import DeviceBusy, DeviceUnusable
 from replicator.frontends import nbd as server_module
+from replicator.frontends.lone_client import STREAK
 from replicator.frontends.nbd import NbdServer, listen_unix
 from replicator.frontends.nbd_memory import RESERVED_CHUNKS, ChunkAllowance, ChunkPool
 from replicator.model import HostFailure
@@ -110,6 +112,32 @@ def test_reads_and_flush_are_answered_while_the_commit_stalls(site: Site) -> Non
         assert client.ask(FLUSH)[0] == 0
         site.service.let_go()
         assert client.reply()[0] == held
+
+
+def test_client_with_one_request_at_a_time_is_committed_by_its_connection(site: Site) -> None:
+    with site.client() as client:
+        for number in range(STREAK + 5):
+            assert client.write(512 * number, b"x" * 512) == 0
+    assert site.service.submitted_alone == 5
+
+
+def test_client_that_sends_before_its_answer_is_lone_no_more(site: Site) -> None:
+    taken, sent = threading.Event(), threading.Event()
+    site.service.before_alone = lambda: (taken.set(), sent.wait(20))
+    with site.client() as client:
+        for number in range(STREAK):
+            assert client.write(512 * number, b"x" * 512) == 0
+        early = [client.send(WRITE, 0, 512, bytes(512))]
+        assert taken.wait(20)
+        early.append(client.send(WRITE, 0, 512, bytes(512)))
+        sent.set()
+        assert [client.reply()[0] for _ in early] == early
+        assert site.service.submitted_alone == 1
+        for number in range(STREAK - 1):
+            assert client.write(512 * number, b"y" * 512) == 0
+        assert site.service.submitted_alone == 1
+        assert client.write(0, b"z" * 512) == 0
+        assert site.service.submitted_alone == 2
 
 
 def test_payload_stays_unchanged_until_the_answer(site: Site) -> None:
