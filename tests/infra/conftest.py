@@ -21,7 +21,7 @@ _noted: list[str] = []
 def pytest_configure(config: pytest.Config) -> None:
     """Name the mark of the tests that disturb (molecule runs them as its side effect)."""
     config.addinivalue_line("markers", "side_effect: disturbs the lab, and puts it right again")
-    config.addinivalue_line("markers", "unproved: has not run to its end in the lab yet")
+    config.addinivalue_line("markers", "own_machines: takes the lab's provisioning away, and back")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests import tally
 from tests.infra.lab import Lab
 
 
-@pytest.mark.unproved
 def test_host_system_lvm_inside_a_volume_is_picked_up_at_no_site(lab: Lab) -> None:
     """The host makes a volume group on the disk; sites must neither see nor activate it."""
     disk = lab.host_disk("scratch")

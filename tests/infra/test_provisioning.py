@@ -6,8 +6,6 @@ import re
 import subprocess
 import sys
 
-import pytest
-
 from tests.infra.lab import PROJECT, Lab
 
 RECAP = re.compile(
@@ -15,7 +13,6 @@ RECAP = re.compile(
 )
 
 
-@pytest.mark.unproved
 def test_provisioning_in_check_mode_finds_nothing_to_change(lab: Lab) -> None:
     """``--check --diff`` on a provisioned lab reports changed=0 on every machine."""
     lab.converge()
