@@ -277,13 +277,13 @@ class Pull:
         moved = after.position - journal.head.position
         elapsed = now - self._began_at if self._began_at is not None else self._interval
         elapsed = max(elapsed, self._clock.monotonic() - started, 0.001)
+        urgent = self.last is not None and self.last.decision.winner == SOURCE_FULL
         if self._allowance is not None:
-            self._allowance.spend(crossed)
+            self._allowance.spend(crossed, excused=urgent)
         ends = [page.body.head, self._primary_head() or after]
         newest = max(ends, key=lambda point: point.position)
         behind = newest.time_ns - after.time_ns if newest.position > after.position else 0
         others = {*journal.owner.peers, journal.owner.site} - {page.body.site}
-        urgent = self.last is not None and self.last.decision.winner == SOURCE_FULL
         return Measured(
             interval_seconds=self._interval,
             records=after.sequence - journal.head.sequence,

@@ -25,9 +25,11 @@ class TrafficAllowance:
         self._at = now
         return int(self._left)
 
-    def spend(self, count: int) -> None:
-        """Note that ``count`` bytes were read."""
+    def spend(self, count: int, *, excused: bool = False) -> None:
+        """Note that ``count`` bytes were read; ``excused`` ones leave no debt to be waited for."""
         self._left -= count
+        if excused:
+            self._left = max(0.0, self._left)
 
     def wait_seconds(self) -> float:
         """Return how long after the last look the allowance for one read is there again."""

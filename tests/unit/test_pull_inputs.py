@@ -167,3 +167,11 @@ def test_allowance_earns_with_time_and_no_more_than_a_burst() -> None:
     assert allowance.wait_seconds() == pytest.approx(0.6)
     assert allowance.left_bytes(5.7) >= 199
     assert allowance.left_bytes(99.0) == 1000
+
+
+def test_allowance_excused_bytes_leave_no_debt() -> None:
+    allowance = TrafficAllowance(1000.0)
+    allowance.left_bytes(5.0)
+    allowance.spend(90_000, excused=True)
+    assert allowance.left_bytes(5.0) == 0
+    assert allowance.wait_seconds() == pytest.approx(0.1)
