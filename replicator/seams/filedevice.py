@@ -7,6 +7,7 @@ O_DSYNC costs two on disks without FUA (measured on Debian's kernel 6.1).
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -35,14 +36,26 @@ up to that size, and each later small write then walks over every block of its f
 with ext4, 4 KiB into 1 MiB folios takes 14 us, into 128 KiB folios 4.6 us, else 2.5 us. Sequential
 writes want large ones: 512 KiB costs them nothing that could be measured, 128 KiB a tenth."""
 _LOCK_SECONDS = 3.0
+_HUGE_PAGE = 2 << 20
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long]
 
 
 def aligned_buffer(length: int) -> memoryview:
-    """Return ``length`` zero bytes whose address fits O_DIRECT (page aligned)."""
-    return memoryview(mmap.mmap(-1, length))[:length]
+    """Return ``length`` zero bytes whose address fits O_DIRECT (page aligned).
+
+    Long ones ask for huge pages: with small ones the kernel takes longer to provide and to pin
+    them for a read of some MiB than the disk takes to read (measured: 600 instead of 2,900 MiB/s).
+    Only private memory gets them, and that must not be there twice after a fork (open(2)).
+    """
+    if length < _HUGE_PAGE:
+        return memoryview(mmap.mmap(-1, length))[:length]
+    memory = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(mmap.MADV_DONTFORK)
+    with contextlib.suppress(OSError):  # a kernel without huge pages
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return memoryview(memory)[:length]
 
 
 def _open(path: Path, flags: int) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from replicator.errors import DeviceFailed
-from replicator.seams.filedevice import CachedDevice, preallocate
+from replicator.seams.filedevice import CachedDevice, DirectDevice, aligned_buffer, preallocate
 
 SIZE = 2 << 20
 
@@ -49,3 +49,20 @@ def test_write_from_with_a_closed_descriptor_fails_the_volume_for_reads_too(
         volume.write_from(4096, [bytes(640 << 10)])
     with pytest.raises(DeviceFailed):
         volume.read_into(0, [memoryview(bytearray(512))])
+
+
+@pytest.mark.parametrize("length", [4096, (2 << 20) - 4096, 2 << 20, (5 << 20) + 4096])
+def test_aligned_buffer_of_any_length_is_zero_and_takes_direct_io(
+    tmp_path: Path, length: int
+) -> None:
+    content = aligned_buffer(length)
+    assert content.tobytes() == bytes(length)
+    content[:] = os.urandom(length)
+    path = tmp_path / "journal"
+    preallocate(path, 8 << 20)
+    device = DirectDevice(path, writable=True)
+    device.write(4096, content)
+    half = length // 8192 * 4096
+    assert device.read(4096, length) == content
+    assert device.read_ranges([(4096, half), (4096 + half, length - half)][not half :]) == content
+    device.close()
