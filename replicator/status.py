@@ -82,6 +82,22 @@ class PullStatus(msgspec.Struct, frozen=True, kw_only=True):
     proposals: dict[str, float] = {}
 
 
+class RestoreStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How a site's restore is getting on; ``state`` is running, slowed (by the own load), delayed,
+    paused or stopped (both by an operator)."""
+
+    state: str
+    reason: str = ""
+    stop_at: str = ""
+    """Where an operator's stop is; empty without one."""
+    applied: int
+    """Position up to which the volumes hold the log (durable at the next checkpoint)."""
+    behind_bytes: int
+    """Bytes that the own journal holds and the volumes do not."""
+    verified_bytes: int = 0
+    mismatches: int = 0
+
+
 class SiteStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One site as this node sees it.
 
@@ -108,6 +124,8 @@ class SiteStatus(msgspec.Struct, frozen=True, kw_only=True):
     hosts_held: bool = False
     """Whether host writes wait because the ring is full (the daemon at a primary only)."""
     pull: PullStatus | None = None
+    restore: RestoreStatus | None = None
+    """Null for the primary, a peer, and a site without data volumes."""
     marks: dict[str, str] = {}
     faults: dict[str, str] = {}
     """Why a mover does not get on, by mover (the daemon's own site only)."""

@@ -10,14 +10,36 @@ import traceback
 from collections.abc import Sequence
 
 from replicator import __version__
-from replicator.cli import bookmark, check, config, journal, metrics, policy, pulls, status, target
+from replicator.cli import (
+    bookmark,
+    check,
+    config,
+    journal,
+    metrics,
+    policy,
+    pulls,
+    restore,
+    status,
+    target,
+)
 from replicator.cli.node import add_topology_flags
 from replicator.errors import TowlineError
 
 INTERNAL_ERROR = 70
 """sysexits.h EX_SOFTWARE."""
 INTERRUPTED = 130
-_COMMANDS = (status, check, pulls, policy, metrics, bookmark, journal, config, target)
+_COMMANDS = (
+    status,
+    check,
+    pulls,
+    policy,
+    metrics,
+    restore,
+    bookmark,
+    journal,
+    config,
+    target,
+)
 
 
 def build_parser() -> argparse.ArgumentParser:

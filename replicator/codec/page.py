@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -56,6 +56,17 @@ class PullNote(msgspec.Struct, frozen=True):
     at_ns: int
 
 
+class RestoreStop(msgspec.Struct, frozen=True):
+    """What an operator has told restore: to pause, or to stop before something.
+
+    ``value`` is a position in bytes or a time of the log in nanoseconds; ``name`` a bookmark.
+    """
+
+    kind: Literal["paused", "position", "time", "bookmark"]
+    value: int = 0
+    name: str = ""
+
+
 class CatalogRef(msgspec.Struct, frozen=True):
     """Where in the metadata area the current catalog stands (device offset, bytes)."""
 
@@ -92,6 +103,7 @@ class OwnerBody(msgspec.Struct, frozen=True, kw_only=True):
     writer: str | None = None
     writer_epoch: bytes = b""
     sealed: tuple[int, bytes] | None = None
+    restore_stop: RestoreStop | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,16 @@ class AdaptiveInterval(msgspec.Struct, frozen=True, kw_only=True, tag="adaptive"
 Interval = FixedInterval | AdaptiveInterval
 
 
+class RestorePolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """How a site brings its volumes up to date: slower above a load, and so much later.
+
+    ``load_limit`` is a part of the own machine, 0 to 1, None: whatever the load.
+    """
+
+    load_limit: float | None = None
+    delay_seconds: float = 0.0
+
+
 class GroupSite(msgspec.Struct, frozen=True, kw_only=True):
     """A site's part in one group; ``upstream`` is where its journal's content comes from.
 
@@ -87,6 +97,7 @@ class GroupSite(msgspec.Struct, frozen=True, kw_only=True):
     link: Link = "pull"
     data: bool = True
     interval: Interval = AdaptiveInterval()
+    restore: RestorePolicy = RestorePolicy()
     rpo_seconds: float | None = None
     """The most lag behind the primary that the operator wants here; also in ``interval``."""
 

@@ -24,6 +24,7 @@ from replicator.codec.topology import (
     Volume,
 )
 from replicator.codec.topology_interval import read_interval
+from replicator.codec.topology_restore import read_restore
 from replicator.codec.topology_rules import check_group_sites, check_whole
 from replicator.codec.yamltext import parse_yaml
 from replicator.errors import ConfigError
@@ -232,19 +233,17 @@ def _read_group_sites(section: Section) -> tuple[GroupSite, ...]:
 
 def _read_group_site(name: str, section: Section) -> GroupSite:
     section.expect(
-        ("primary", "upstream", "link", "data", "interval", "rpo"),
-        {
-            "restore": "restore (options of restore)",
-            "link_limit": "link_limit",
-        },
+        ("primary", "upstream", "link", "data", "interval", "rpo", "restore"),
+        {"link_limit": "link_limit"},
     )
     primary = section.take_or("primary", bool, False) or False
     upstream = section.take("upstream", str) if section.has("upstream") else None
     link = _read_link(section)
     data = _read_data(section, primary)
     interval, rpo_seconds = read_interval(section)
+    restore = read_restore(section)
     if primary:
-        for key in ("upstream", "link", "interval", "rpo"):
+        for key in ("upstream", "link", "interval", "rpo", "restore"):
             if section.has(key):
                 section.refuse(key, "the primary pulls from nobody: remove this, or primary: true")
     elif not section.has("upstream") and section.readable:
@@ -261,6 +260,7 @@ def _read_group_site(name: str, section: Section) -> GroupSite:
         link=link,
         data=data,
         interval=interval,
+        restore=restore,
         rpo_seconds=rpo_seconds,
     )
 

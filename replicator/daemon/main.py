@@ -23,6 +23,7 @@ from replicator.codec import naming
 from replicator.daemon.control import ControlServer
 from replicator.daemon.front_ends import FrontEnd, front_end_of
 from replicator.daemon.notify import notify_systemd
+from replicator.daemon.operations import operations
 from replicator.errors import TowlineError
 from replicator.group.bookmarking import make_bookmark
 from replicator.group.devices import open_site
@@ -92,6 +93,7 @@ def _run(arguments: argparse.Namespace) -> int:
             "status": lambda _: group_status(runtime, kind, started_at),
             "pulls": lambda _: pull_history(runtime),
             "bookmark": lambda given: make_bookmark(runtime, given.get("name", "")),
+            **operations(runtime),
             "ping": lambda _: {"group": group.name, "site": site_name, "version": __version__},
         },
     )

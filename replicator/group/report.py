@@ -12,6 +12,7 @@ from replicator import __version__
 from replicator.codec.batch import Point
 from replicator.group.site import KEPT_PULLS, SiteRuntime, known_primary_head
 from replicator.movers.pull import PullReport
+from replicator.movers.restore_pace import RUNNING, describe_stop
 from replicator.status import (
     Counters,
     DaemonStatus,
@@ -19,6 +20,7 @@ from replicator.status import (
     MeasuredStatus,
     PullHistory,
     PullStatus,
+    RestoreStatus,
     SiteStatus,
     VolumeStatus,
     lag_between,
@@ -130,6 +132,22 @@ def primary_head(runtime: SiteRuntime) -> Point | None:
     return max(known, key=lambda point: point.position, default=None)
 
 
+def restore_status(runtime: SiteRuntime) -> RestoreStatus:
+    """Return how the own restore is getting on."""
+    restore = runtime.restore
+    stop = runtime.journal.body.restore_stop
+    pace = restore.pace.now if restore.pace is not None else RUNNING
+    return RestoreStatus(
+        state=pace.state,
+        reason=pace.reason,
+        stop_at=describe_stop(stop) if stop is not None and stop.kind != "paused" else "",
+        applied=restore.applied.position,
+        behind_bytes=max(0, restore.behind_bytes),
+        verified_bytes=restore.totals.verified_bytes,
+        mismatches=restore.totals.mismatches,
+    )
+
+
 def _own_status(runtime: SiteRuntime, head: Point | None) -> SiteStatus:
     journal = runtime.journal
     body = journal.body
@@ -157,6 +175,7 @@ def _own_status(runtime: SiteRuntime, head: Point | None) -> SiteStatus:
         used_bytes=int(journal.used_fraction * body.ring_size),
         hosts_held=held,
         pull=pulls[-1] if pulls else pull_status(body.pull),
+        restore=restore_status(runtime) if role == "secondary" and runtime.part.data else None,
         marks=dict(body.marks),
         faults=dict(runtime.faults),
         rpo_seconds=runtime.part.rpo_seconds,

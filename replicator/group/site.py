@@ -14,6 +14,7 @@ from contextlib import suppress
 
 from replicator.clock import Clock
 from replicator.codec.batch import Point
+from replicator.codec.page import RestoreStop
 from replicator.codec.topology import Group
 from replicator.errors import DeviceFailed, JournalFailed, PeerAhead, TowlineError, WrongJournal
 from replicator.group.commit_runner import CommitRunner
@@ -26,6 +27,7 @@ from replicator.movers.checkpoint import Checkpoint
 from replicator.movers.commit import Commit
 from replicator.movers.pull import Pull, PullReport
 from replicator.movers.restore import Restore, RestoreTotals
+from replicator.movers.restore_pace import RestorePace
 from replicator.seams.filedevice import aligned_buffer
 from replicator.seams.load import LoadMeter
 
@@ -65,11 +67,12 @@ class SiteRuntime:
         self.pull: Pull | None = None
         self.recovered: Recovered | None = None
         self.on_halt: Callable[[], None] = lambda: None
-        self._restore = Restore(self.journal, devices.volumes)
-        self._checkpoint = Checkpoint(self.journal, devices.volumes, self._applied)
         self._load = LoadMeter()
+        self.restore = Restore(self.journal, devices.volumes)
+        self._checkpoint = Checkpoint(self.journal, devices.volumes, self._applied)
         self._threads: dict[str, MoverThread] = {}
         self._lock = threading.Lock()
+        self._restoring = threading.Lock()
 
     @property
     def primary(self) -> bool:
@@ -79,10 +82,22 @@ class SiteRuntime:
     @property
     def restore_totals(self) -> RestoreTotals:
         """What restore (or a primary's redo) has done since the start."""
-        return self._restore.totals
+        return self.restore.totals
 
     def _applied(self) -> Point:
-        return self.commit.applied if self.commit is not None else self._restore.applied
+        return self.commit.applied if self.commit is not None else self.restore.applied
+
+    def hold_restore(
+        self, stop: RestoreStop | None, judge: Callable[[Point], None] = lambda _: None
+    ) -> None:
+        """Pause or stop the own restore, or let it go on: durable on return.
+
+        ``judge`` may refuse, given the point that the volumes are at with nothing in flight.
+        """
+        with self._restoring:
+            judge(self._applied())
+            self.journal.set_restore_stop(stop)
+        self._threads["restore"].wake()
 
     def start(self) -> None:
         """Recover, redo, look at the peers (a primary), publish, then run.
@@ -99,7 +114,7 @@ class SiteRuntime:
         )
         observers = self._observers()
         if self.primary:
-            while self._restore.step(self.clock.monotonic()):
+            while self.restore.step(self.clock.monotonic()):
                 pass
             self._look_first()
             self.journal.publish(unmark={HALTED})
@@ -191,6 +206,7 @@ class SiteRuntime:
             load=self._load.part,
             primary_head=lambda: known_primary_head(self.devices.peers.values()),
         )
+        self.restore.pace = RestorePace(self.journal, self.part.restore, self._load.part)
         self._add_thread("pull", self._pull_step)
         self._add_thread("restore", self._restore_step)
 
@@ -210,8 +226,13 @@ class SiteRuntime:
         return max(0.0, self._pull.due_at - self.clock.monotonic())
 
     def _restore_step(self) -> float:
-        moved = self._restore.step(self.clock.monotonic())
-        return 0.0 if moved else _IDLE_RESTORE_SECONDS
+        with self._restoring:
+            moved = self.restore.step(self.clock.monotonic())
+        if moved:
+            return 0.0
+        assert self.restore.pace is not None
+        slowed = self.restore.pace.wait_seconds(self.clock.monotonic())
+        return slowed or _IDLE_RESTORE_SECONDS
 
     # -- both ------------------------------------------------------------------------------
 

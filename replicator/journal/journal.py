@@ -17,7 +17,7 @@ import msgspec
 from replicator.codec.batch import Point
 from replicator.codec.digest import digest
 from replicator.codec.history import Catalog, decode_catalog, encode_catalog
-from replicator.codec.page import CatalogRef, OwnerBody, Page, PeerNote, PullNote
+from replicator.codec.page import CatalogRef, OwnerBody, Page, PeerNote, PullNote, RestoreStop
 from replicator.errors import DeviceFailed, JournalFailed, JournalRotten, NotAJournal, WrongJournal
 from replicator.journal.layout import CATALOG_SLOT_BYTES, CATALOG_SLOTS_AT, RingPlace
 from replicator.journal.pages import Statement, next_page, read_statement, write_page
@@ -246,6 +246,12 @@ class Journal:
                 marks=_changed_marks(body.marks, mark or {}, unmark),
             )
             return self._write(next_page(self._newer, new_body, self.owner.boot_id))
+
+    def set_restore_stop(self, stop: RestoreStop | None) -> None:
+        """Note what an operator has told restore: durable on return."""
+        with self._lock:
+            body = msgspec.structs.replace(self._newer.body, restore_stop=stop)
+            self._write(next_page(self._newer, body, self.owner.boot_id))
 
     def settle(self) -> None:
         """Write the newest page again into its copy: durable on return.

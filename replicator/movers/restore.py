@@ -15,6 +15,7 @@ from replicator.codec.coalesce import Check, UnknownRecord, Zero, coalesce
 from replicator.errors import JournalRotten, Refused
 from replicator.journal.journal import INCONSISTENT, Journal
 from replicator.journal.reader import read_batches
+from replicator.movers.restore_pace import RestorePace
 from replicator.seams.volume import DataVolume
 
 WINDOW_BYTES = 4 << 20
@@ -46,11 +47,17 @@ class Restore:
     """Moves ``applied`` towards the journal's head, a window at a time."""
 
     def __init__(
-        self, journal: Journal, volumes: Mapping[int, DataVolume], window: int = WINDOW_BYTES
+        self,
+        journal: Journal,
+        volumes: Mapping[int, DataVolume],
+        window: int = WINDOW_BYTES,
+        pace: RestorePace | None = None,
     ) -> None:
+        """``pace`` holds back what must wait; None applies everything at once."""
         self._journal = journal
         self._volumes = volumes
         self._window = window
+        self.pace = pace
         self.applied = journal.restored
         """Records below are in the data volumes' page cache (durable after a checkpoint)."""
         self.totals = RestoreTotals()
@@ -64,13 +71,12 @@ class Restore:
         return self._journal.restorable - self.applied.position
 
     def step(self, now: float) -> bool:
-        """Apply one window; False if there was nothing to do.
+        """Apply one window; False if there was nothing to do or what there is must wait.
 
         Takes nothing above what the own page durably states (Journal.restorable). Raises
         JournalRotten (halt, nothing of the bad batch was applied), DeviceFailed (the volume is
         failed from then on), Refused (a record that does not fit this group's volumes).
         """
-        del now
         limit = self._journal.restorable
         if self.applied.position >= limit:
             return False
@@ -86,8 +92,13 @@ class Restore:
                 f"({run.stop}), below the durable head {limit}; restore halts there; compare with "
                 "a peer's ring: replicatorctl journal check"
             )
+        batches = run.batches
+        if self.pace is not None:
+            batches = batches[: self.pace.allowed(now, batches)]
+            if not batches:
+                return False
         try:
-            for action in coalesce(run.batches):
+            for action in coalesce(batches):
                 volume = self._volume(action.volume_id, action.offset)
                 if isinstance(action, Check):
                     self._judge(action, volume)
@@ -97,10 +108,13 @@ class Restore:
                     volume.device.write_from(action.offset, action.buffers)
         except UnknownRecord as error:
             raise Refused(f"{self._journal.device.name}: {error}; upgrade this site") from error
-        self.totals.batches += len(run.batches)
-        self.totals.records += run.end(self.applied).sequence - self.applied.sequence
-        self.totals.bytes += len(run.content)
-        self.applied = run.end(self.applied)
+        end = batches[-1].end
+        self.totals.batches += len(batches)
+        self.totals.records += end.sequence - self.applied.sequence
+        self.totals.bytes += end.position - self.applied.position
+        self.applied = end
+        if self.pace is not None:
+            self.pace.applied(now)
         return True
 
     def _judge(self, check: Check, volume: DataVolume) -> None:

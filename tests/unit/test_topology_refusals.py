@@ -333,6 +333,15 @@ def _interval_contradictions() -> Iterator[Case]:
         changed({f"{ORDERS}/sites/a/rpo": "5s"}),
         ["groups.orders.sites.a.rpo: the primary pulls from nobody"],
     )
+    for how, value, words in (
+        ("unit", {"load_limit": "0.7"}, "load_limit: expected a part above 0%"),
+        ("little", {"load_limit": "1%"}, "load_limit: expected 5% to 100%"),
+        ("delay", {"delay": "200h"}, "delay: expected 0s to 168 h"),
+        ("number", {"delay": 5}, "delay: expected a duration"),
+        ("key", {"speed": "1s"}, "speed: unknown key"),
+    ):
+        text = changed({f"{B}/restore": value})
+        yield f"restore-{how}", text, [f"groups.orders.sites.b.restore.{words}"]
     wrong = {"inputs": ["load", "moon"], "min": "9s", "max": "1s", "traffic_limit": "20Mbit"}
     yield (
         "interval-all-at-once",
@@ -348,7 +357,6 @@ def _interval_contradictions() -> Iterator[Case]:
 
 def _later_releases() -> Iterator[Case]:
     for place, value, name in (
-        (f"{B}/restore", {"delay": "5s"}, "restore"),
         (f"{ORDERS}/journal/when_full", "detach", "detach"),
         (f"{ORDERS}/journal/when_full", "throttle", "throttle"),
         (f"{ORDERS}/journal/throttle_for", "2s", "throttle_for"),
