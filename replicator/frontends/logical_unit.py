@@ -62,6 +62,8 @@ class LogicalUnit:
         self._ring_doorbell = ring_doorbell
         self._lock = threading.Lock()
         self._closed = False
+        self.asked_early = False
+        """Whether the ring held another command when the last answers were given."""
         self._direct: list[tuple[int, Action, list[memoryview]]] = []
 
     def take(self) -> list[HostWrite]:
@@ -237,6 +239,7 @@ class LogicalUnit:
         with self._lock:
             if self._closed:
                 return
+            self.asked_early = self._ring.has_more()
             put = self._ring.put
             for request in requests:
                 tag = request.tag

@@ -1,7 +1,8 @@
 """The TCMU front end: serves the volumes of a group to LIO, in one thread.
 
 A wake-up takes every command of every ring, submits all their changes at once, then serves reads;
-answers of the commit loop come from its own thread (``LogicalUnit.answer``).
+answers of the commit loop come from its own thread (``LogicalUnit.answer``), or from this one when
+one command at a time is all that comes (lone_client).
 
 Start: ``UserBackstore.hold`` for each volume, recover the journal, then ``start`` (which maps the
 rings and lets go). Stop: take no more, wait for what is with the commit loop, unmap; the kernel
@@ -23,7 +24,8 @@ from replicator.codec.scsi.device import AluaState, ScsiDevice
 from replicator.codec.tcmu import Ring
 from replicator.errors import DeviceUnusable, RingBroken, TowlineError
 from replicator.frontends.logical_unit import LogicalUnit
-from replicator.model import HostService, HostVolume
+from replicator.frontends.lone_client import LoneClient
+from replicator.model import HostService, HostVolume, HostWrite
 from replicator.seams.uio import UioMapping, UserBackstore
 
 _LOG = logging.getLogger(__name__)
@@ -62,6 +64,7 @@ class TcmuFrontend:
         self._exports = list(exports)
         self._on_halt = on_halt
         self._served: dict[int, _Served] = {}
+        self._lone = LoneClient()
         self._stopping = False
         self._thread: threading.Thread | None = None
         self._wake = -1
@@ -160,13 +163,27 @@ class TcmuFrontend:
                 except RingBroken as error:
                     self._halt(served, error, poll)
             if writes:
-                self._service.submit(writes)
+                self._submit(writes)
             for served in active:
                 try:
                     served.unit.carry_out()
                 except DeviceUnusable as error:
                     self._halt(served, error, poll)
             active = [s for s in active if not s.halted and s.ring.has_more()]
+
+    def _submit(self, writes: list[HostWrite]) -> None:
+        """Hand the writes to the group; commit here what is all that the hosts have asked."""
+        rings = [each for each in self._served.values() if not each.halted]
+        lone = len(writes) == 1 and sum(each.ring.outstanding for each in rings) == 1
+        if not self._lone.saw(lone=lone):
+            self._service.submit(writes)
+            return
+        self._service.submit_alone(writes)
+        unit = writes[0].origin
+        if any(
+            each.unit.asked_early if each.unit is unit else each.ring.has_more() for each in rings
+        ):
+            self._lone.sent_early()
 
     def _halt(self, served: _Served, error: TowlineError, poll: select.epoll) -> None:
         """Serve this device no more; its commands stay with the kernel."""

@@ -128,6 +128,9 @@ class MemoryService:
         self.submissions += 1
         self.queue.extend(requests)
 
+    def submit_alone(self, requests: Sequence[HostWrite]) -> None:
+        self.submit(requests)
+
     def commit(self, order: int = 1) -> None:
         """Apply all that is queued, then answer it (``order`` -1: the last first)."""
         requests, self.queue = self.queue, []
