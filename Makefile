@@ -26,7 +26,7 @@ TEST_COUNTS := TOWLINE_SIM_SEEDS=2000 TOWLINE_CRASH_POINTS=100000 TOWLINE_KILLS=
 SOAK_COUNTS := TOWLINE_SIM_SEEDS=20000 TOWLINE_CRASH_POINTS=1000000 TOWLINE_KILLS=1000
 
 QUICK_TESTS := $(wildcard tests/unit tests/property)
-DEEP_TESTS := $(wildcard tests/sim tests/embedded)
+DEEP_TESTS := $(wildcard tests/model tests/sim tests/embedded)
 
 .PHONY: help demo lab lab-down check test soak bench lint fix test-quick test-deep test-vm venv
 
