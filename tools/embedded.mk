@@ -5,3 +5,4 @@ demo: $(VENV_READY) ## Three sites on files, real clients, the primary killed: i
 
 bench:: $(VENV_READY) ## Side by side with qemu-nbd, plain writes and dd; table and build/bench.json
 	python -m bench.embedded
+	python -m bench.quiet --json build/bench-quiet.json

@@ -17,6 +17,9 @@ PREFIX = "replicator_"
 STATES = ("serving", "following", "starting", "unattached", "halted", "stopped", "unreachable")
 """States that have a series of their own at 0; another state (a mark) appears when it is true."""
 
+RESTORE_STATES = ("running", "slowed", "delayed", "paused", "stopped")
+"""As STATES, for restore."""
+
 _GROUP = ("group",)
 _SITE = ("group", "site", "view")
 
@@ -45,6 +48,8 @@ METRICS: tuple[Described, ...] = (
     Described("restore_lag_records", "gauge", _SITE, "Records not durable on its volumes."),
     Described("restore_lag_bytes", "gauge", _SITE, "Bytes of the log not durable there."),
     Described("restore_lag_seconds", "gauge", _SITE, "The same on the primary's clock."),
+    Described("restore_state", "gauge", (*_SITE, "state"), "1 for how its restore gets on."),
+    Described("mismatches", "gauge", _SITE, "Chunks that verify records did not match."),
     Described("rpo_seconds", "gauge", _SITE, "The most lag that the topology wants."),
     Described("page_unchanged_seconds", "gauge", _SITE, "Since its page changed, as seen here."),
     Described("journal_size_bytes", "gauge", _SITE, "Size of its ring."),
@@ -126,6 +131,10 @@ def _site(labels: tuple[str, ...], site: SiteStatus) -> Iterator[Sample]:
             yield f"{name}_records", labels, lag.records
             yield f"{name}_bytes", labels, lag.bytes
             yield f"{name}_seconds", labels, lag.seconds
+    if site.restore is not None:
+        for state in dict.fromkeys((*RESTORE_STATES, site.restore.state)):
+            yield "restore_state", (*labels, state), float(state == site.restore.state)
+        yield "mismatches", labels, site.restore.mismatches
     known = {
         "rpo_seconds": site.rpo_seconds,
         "page_unchanged_seconds": site.unchanged_seconds,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import itertools
 import os
@@ -78,7 +79,7 @@ class EmbeddedLab:
         chain = self.plan.sites
         sites: dict[str, object] = {chain[0]: {"primary": True}}
         for upstream, name in itertools.pairwise(chain):
-            interval = dict(self.plan.interval)
+            interval = copy.deepcopy(dict(self.plan.interval))  # YAML would alias it
             sites[name] = {
                 "upstream": upstream,
                 "link": "pull",

@@ -172,6 +172,18 @@ class Journal:
         return planned > self.reclaim
 
     @property
+    def untold_bytes(self) -> int:
+        """The most by which a peer has received more than the newest page relays."""
+        told = self._newer.body.peers
+        return max(
+            (
+                note.received[0] - (told[site].received[0] if site in told else 0)
+                for site, note in dict(self.peers).items()
+            ),
+            default=0,
+        )
+
+    @property
     def used_fraction(self) -> float:
         """Part of the ring that is needed by someone, 0 to 1."""
         received = [note.received[0] for note in self.peers.values()]

@@ -14,6 +14,9 @@ from replicator.seams.volume import DataVolume
 
 CHECKPOINT_SECONDS = 5.0
 PUBLISH_SECONDS = 1.0
+UNTOLD_PART = 16
+"""A page is published for what peers have received when it would say less by this part of the
+ring: its readers would take the ring for fuller than it is, also when nobody writes."""
 
 
 class Checkpoint:
@@ -91,6 +94,9 @@ class Checkpoint:
         self._last_seen_head = head
         if self.short_of_space and self._journal.reclaimable:
             return True
+        late = now - self._published_at >= self._publish_seconds
+        if late and self._journal.untold_bytes >= self._journal.ring.place.size // UNTOLD_PART:
+            return True  # readers decide their interval by what the page says of others
         if head == self._journal.body.head.position:
             return False
-        return idle or now - self._published_at >= self._publish_seconds
+        return idle or late

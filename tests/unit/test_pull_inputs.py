@@ -117,6 +117,20 @@ def test_pull_reads_the_fill_of_the_source_from_its_page() -> None:
     assert both.pulled(10.0).measured.source == 0.0
 
 
+def test_idle_source_tells_its_readers_what_others_have_received() -> None:
+    both = Both("source")
+    both.commit(60, length=16384)
+    both.a.journal.publish(restored=both.a.commit.applied)
+    both.pulled(0.0)
+    checkpoint = Checkpoint(both.a.journal, {}, lambda: both.a.commit.applied)
+    assert not checkpoint.step(5.0), "nobody wrote, and a has not looked at b"
+    both.b.journal.publish()
+    Peer("b", PeerView(lambda: both.b.device, lambda: True), both.a.journal).look()
+    assert checkpoint.step(10.0), "nobody wrote, but b's share of the ring is free"
+    assert not checkpoint.step(15.0), "told once"
+    assert both.pulled(20.0).measured.source == 0.0
+
+
 def test_pull_own_full_journal_waits_longest_until_there_is_room_again() -> None:
     both = Both("records", "capacity", "source")
     now = 0.0
