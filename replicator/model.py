@@ -48,6 +48,8 @@ class HostFailure(Enum):
     MEDIUM_ERROR = "medium-error"
     MISCOMPARE = "miscompare"
     NOT_READY = "not-ready"
+    NO_VOLUME = "no-volume"
+    """The volume was removed from the group."""
 
 
 @dataclass(slots=True)

@@ -216,6 +216,45 @@ class BookmarkList(msgspec.Struct, frozen=True, kw_only=True):
     schema: int = SCHEMA
 
 
+class VolumeChangeStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A change that the topology asks for; ``prepared`` says of each site what is missing.
+
+    An empty text means that the site has published that it is prepared.
+    """
+
+    action: Literal["add", "remove", "grow"]
+    id: int
+    name: str
+    size_bytes: int
+    prepared: dict[str, str]
+
+    @property
+    def ready(self) -> bool:
+        """Whether every site is prepared."""
+        return not any(self.prepared.values())
+
+
+class VolumeListing(msgspec.Struct, frozen=True, kw_only=True):
+    """The group's volumes, and what the topology asks to be changed."""
+
+    group: str
+    site: str
+    volumes: tuple[VolumeStatus, ...]
+    changes: tuple[VolumeChangeStatus, ...] = ()
+    violations: tuple[str, ...] = ()
+    """What the topology asks for and can never be, and why it cannot be read."""
+    schema: int = SCHEMA
+
+
+class VolumeChanged(msgspec.Struct, frozen=True, kw_only=True):
+    """A change of the group's volumes that is durable at the primary from ``position`` on."""
+
+    action: str
+    name: str
+    position: int
+    schema: int = SCHEMA
+
+
 def position_status(point: Point) -> PositionStatus:
     """Return ``point`` as it is stated."""
     return PositionStatus(

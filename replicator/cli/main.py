@@ -21,6 +21,7 @@ from replicator.cli import (
     restore,
     status,
     target,
+    volume,
 )
 from replicator.cli.node import add_topology_flags
 from replicator.errors import TowlineError
@@ -36,6 +37,7 @@ _COMMANDS = (
     metrics,
     restore,
     bookmark,
+    volume,
     journal,
     config,
     target,

@@ -134,8 +134,8 @@ def uio_name_suffix(group: str, volume: str) -> str:
 
 
 def data_lun(group: Group, volume: str) -> int:
-    """Return the LUN of a data volume: its place in the file, from 0."""
-    return [each.name for each in group.volumes].index(volume)
+    """Return the LUN of a data volume: its id less one, so that no change moves another one."""
+    return group.volume(volume).id - 1
 
 
 def target_port_group(group: Group, site: str) -> int:

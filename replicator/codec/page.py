@@ -100,6 +100,9 @@ class OwnerBody(msgspec.Struct, frozen=True, kw_only=True):
     marks: dict[str, str] = {}
     peers: dict[str, PeerNote] = {}
     pull: PullNote | None = None
+    prepared: dict[int, tuple[str, int]] = {}
+    """Changes of volumes that this site is ready for: name and size by volume id (size 0: the
+    site's topology is without the volume); kept until the change is in this site's catalog."""
     writer: str | None = None
     writer_epoch: bytes = b""
     sealed: tuple[int, bytes] | None = None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Protocol
 
 from replicator.codec import naming
 from replicator.codec.scsi.device import ScsiDevice
 from replicator.codec.topology import Group, Site
+from replicator.errors import DeviceUnusable
 from replicator.frontends.nbd import NbdServer, listen_unix
 from replicator.frontends.tcmu import Export, TcmuFrontend
 from replicator.model import SECTOR, HostService, HostVolume
@@ -21,6 +23,9 @@ class FrontEnd(Protocol):
 
     def hold(self) -> None: ...
     def start(self, service: HostService) -> None: ...
+    def follow(self) -> None:
+        """Follow volumes that came, grew or went; called about once a second while serving."""
+
     def stop(self) -> None: ...
 
 
@@ -41,6 +46,9 @@ class NbdFrontEnd:
         self._server = NbdServer(service, [listen_unix(self._path)])
         self._server.start()
 
+    def follow(self) -> None:
+        """Nothing to do: the handshake asks for the volumes of that moment."""
+
     def stop(self) -> None:
         """Hang up on every client; what was not answered stays so."""
         if self._server is not None:
@@ -57,22 +65,60 @@ class TcmuFrontEnd:
         self._site = site
         self._group = group
         self._frontend: TcmuFrontend | None = None
+        self._service: HostService | None = None
         self._backstores: dict[str, UserBackstore] = {}
 
     def hold(self) -> None:
         """Have the kernel give back the commands of a handler that died; DeviceUnusable if the
-        target is not there."""
+        target is not there at all."""
+        missing = []
         for volume in self._group.volumes:
             suffix = naming.uio_name_suffix(self._group.name, volume.name)
-            backstore = UserBackstore.find(suffix)
+            try:
+                backstore = UserBackstore.find(suffix)
+            except DeviceUnusable as error:
+                missing.append(error)  # one that the topology adds has none until it is added
+                continue
             backstore.hold()
             self._backstores[volume.name] = backstore
+        if missing and not self._backstores:
+            raise missing[0]
 
     def start(self, service: HostService) -> None:
         """Serve the rings and let the commands go."""
-        exports = [self._export(volume) for volume in service.volumes]
+        self._service = service
+        exports = [
+            self._export(volume) for volume in service.volumes if volume.name in self._backstores
+        ]
         self._frontend = TcmuFrontend(service, exports)
         self._frontend.start()
+
+    def follow(self) -> None:
+        """Serve volumes whose backstore has appeared, tell of grown ones, refuse for removed ones.
+
+        A volume that was added has no backstore until ``replicatorctl target apply`` has run.
+        """
+        frontend, service = self._frontend, self._service
+        if frontend is None or service is None:
+            return
+        volumes = {volume.volume_id: volume for volume in service.volumes}
+        served = frontend.served_blocks()
+        for volume_id in served.keys() - volumes.keys():
+            frontend.refuse(volume_id)
+        for volume_id, volume in volumes.items():
+            blocks = volume.size_bytes // SECTOR
+            if volume_id not in served:
+                self._serve_new(frontend, volume)
+            elif served[volume_id] < blocks:
+                frontend.grow(volume_id, blocks)
+
+    def _serve_new(self, frontend: TcmuFrontend, volume: HostVolume) -> None:
+        suffix = naming.uio_name_suffix(self._group.name, volume.name)
+        with contextlib.suppress(DeviceUnusable):  # not there yet: the next turn looks again
+            backstore = UserBackstore.find(suffix)
+            backstore.hold()
+            self._backstores[volume.name] = backstore
+            frontend.add(self._export(volume))
 
     def stop(self) -> None:
         """Answer what is with the group, leave the rest in the kernel for the next start."""

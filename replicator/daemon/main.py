@@ -29,8 +29,9 @@ from replicator.group.bookmarking import make_bookmark
 from replicator.group.devices import open_site
 from replicator.group.report import group_status, pull_history
 from replicator.group.site import SiteRuntime
+from replicator.group.volume_control import VolumeControl
 from replicator.seams.boot import boot_id
-from replicator.seams.nodefiles import read_site_name, read_topology
+from replicator.seams.nodefiles import ChangedTopology, read_site_name, read_topology
 
 log = logging.getLogger("replicatord")
 
@@ -84,7 +85,9 @@ def _run(arguments: argparse.Namespace) -> int:
     clock = SystemClock()
     started_at = clock.monotonic()
     devices = open_site(topology, group.name, site_name, boot_id())
-    runtime = SiteRuntime(group, site_name, devices, clock)
+    changed = ChangedTopology(arguments.topology, group.name)
+    runtime = SiteRuntime(group, site_name, devices, clock, changed.read)
+    volumes = VolumeControl(runtime)
     front_end = front_end_of(site, group)
     kind = front_end.kind if front_end else "none"
     server = ControlServer(
@@ -94,6 +97,8 @@ def _run(arguments: argparse.Namespace) -> int:
             "pulls": lambda _: pull_history(runtime),
             "bookmark": lambda given: make_bookmark(runtime, given.get("name", "")),
             **operations(runtime),
+            "volumes": lambda _: volumes.listing(),
+            "volume-change": volumes.change,
             "ping": lambda _: {"group": group.name, "site": site_name, "version": __version__},
         },
     )
@@ -112,6 +117,7 @@ def _serve(runtime: SiteRuntime, front_end: FrontEnd | None) -> None:
         runtime.start()
         if front_end is not None and runtime.runner is not None:
             runtime.on_halt = _in_background(front_end)
+            runtime.on_volumes = front_end.follow
             front_end.start(runtime.runner)
             if runtime.state == "halted":
                 front_end.stop()

@@ -8,14 +8,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from replicator.codec import naming
 from replicator.codec.topology import Topology
 from replicator.daemon.control import ask
 from replicator.errors import DaemonUnreachable, TowlineError
 from replicator.status import GroupStatus
+
+_T = TypeVar("_T")
 
 READY_SECONDS = 30.0
 STOP_SECONDS = 20.0
@@ -170,6 +173,11 @@ class EmbeddedSite:
         """Ask the daemon; DaemonUnreachable if it does not answer."""
         path = naming.control_socket_path(self._site, self._group)
         return ask(path, "status", kind=GroupStatus, timeout_seconds=5)
+
+    def ask(self, command: str, arguments: Mapping[str, object], kind: type[_T]) -> _T:
+        """Ask the daemon for something else; raises what ``control.ask`` raises."""
+        path = naming.control_socket_path(self._site, self._group)
+        return ask(path, command, arguments, kind=kind, timeout_seconds=60)
 
     def memory(self) -> int:
         """Return the anonymous memory of the process (RssAnon), bytes."""

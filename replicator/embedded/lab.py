@@ -8,7 +8,7 @@ import itertools
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -112,6 +112,28 @@ class EmbeddedLab:
         finally:
             device.close()
 
+    def set_volumes(self, volumes: Mapping[str, object]) -> None:
+        """Write the topology anew with these volumes (name to size, or to id and size).
+
+        Files that are missing are made and those that are too small are lengthened, at every
+        site, as role ``volumes`` does on a node; nothing is taken away.
+        """
+        content = self._topology()
+        groups = content["groups"]
+        assert isinstance(groups, dict)
+        groups[GROUP]["volumes"] = dict(volumes)
+        fresh = self.topology_path.with_suffix(".new")
+        fresh.write_text(yaml.safe_dump(content, sort_keys=False))
+        topology = read_topology(fresh)
+        for name in self.plan.sites:
+            for volume in topology.group(GROUP).volumes:
+                path = Path(naming.volume_path(topology.site(name), GROUP, volume.name))
+                if not path.exists():
+                    preallocate(path, volume.size_bytes, written=True)
+                elif path.stat().st_size < volume.size_bytes:
+                    os.truncate(path, volume.size_bytes)
+        fresh.replace(self.topology_path)
+
     def remake_journal(self, name: str) -> None:
         """Replace a site's journal by a freshly formatted one, as a replaced disk would be."""
         self.sites[name].journal_path.unlink()
@@ -159,11 +181,11 @@ class EmbeddedLab:
             watch()
             time.sleep(_POLL_SECONDS)
 
-    def digests(self) -> dict[str, dict[str, str]]:
-        """Return SHA-256 of every site's volumes, by volume and site."""
+    def digests(self, volumes: Iterable[str] = ()) -> dict[str, dict[str, str]]:
+        """Return SHA-256 of every site's volumes (the plan's, or these), by volume and site."""
         return {
             volume: {name: file_digest(s.volume_path(volume)) for name, s in self.sites.items()}
-            for volume in self.plan.volumes
+            for volume in volumes or self.plan.volumes
         }
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from replicator.codec.scsi import sense
 from replicator.codec.scsi.actions import (
@@ -35,6 +36,8 @@ from replicator.model import SECTOR, HostFailure, HostVolume, HostWrite, WriteKi
 _LOG = logging.getLogger(__name__)
 _MAX_WRITE_BYTES = MAX_TRANSFER_BLOCKS * SECTOR
 _PATTERN_BYTES = 65536
+_ALWAYS_ANSWERED = frozenset((0x03, 0x12, 0xA0))
+"""REQUEST SENSE, INQUIRY, REPORT LUNS: no unit attention stops them (SAM-5 5.14)."""
 _WRITE, _ZERO, _COMPARE = WriteKind.WRITE, WriteKind.ZERO, WriteKind.COMPARE_AND_WRITE
 
 
@@ -64,7 +67,31 @@ class LogicalUnit:
         self._closed = False
         self.asked_early = False
         """Whether the ring held another command when the last answers were given."""
+        self._removed = False
+        self._attention: Sense | None = None
         self._direct: list[tuple[int, Action, list[memoryview]]] = []
+
+    def grow(self, blocks: int) -> None:
+        """Tell hosts of the new capacity: the next command that can, gets unit attention 2A/09.
+
+        One command of one host gets it (the ring does not tell the nexus); the others see the new
+        capacity when they look.
+        """
+        self._attention = sense.CAPACITY_CHANGED
+        self.device = replace(self.device, blocks=blocks)
+
+    def refuse(self) -> None:
+        """Answer every command but the identifying ones with LOGICAL UNIT NOT SUPPORTED."""
+        self._removed = True
+
+    def _unusual(self, opcode: int) -> Action | None:
+        """Return what to answer instead: the unit was removed, or has to tell something."""
+        if opcode in _ALWAYS_ANSWERED:
+            return None
+        if self._removed:
+            return Fail(sense.LOGICAL_UNIT_NOT_SUPPORTED)
+        attention, self._attention = self._attention, None
+        return Fail(attention) if attention else None
 
     def take(self) -> list[HostWrite]:
         """Return the changes among the commands waiting in the ring; keep the rest.
@@ -77,6 +104,8 @@ class LogicalUnit:
         writes: list[HostWrite] = []
         for command_id, cdb, buffers in self._ring.take():
             action = decode(cdb, device)
+            if self._removed or self._attention:
+                action = self._unusual(cdb[0]) or action
             if type(action) is Parameters:
                 action = self._with_parameters(action, buffers)
             if type(action) is Write:
@@ -280,6 +309,8 @@ class LogicalUnit:
             found = sense.miscompare_at(request.failure_offset)
         elif request.failure is HostFailure.MEDIUM_ERROR:
             found = sense.MEDIUM_WRITE_ERROR
+        elif request.failure is HostFailure.NO_VOLUME:
+            found = sense.LOGICAL_UNIT_NOT_SUPPORTED
         elif self.device.alua is AluaState.ACTIVE:
             return STATUS_BUSY, 0, b""
         else:

@@ -35,6 +35,7 @@ _ERRORS = {
     HostFailure.MEDIUM_ERROR: nbd.EIO,
     HostFailure.MISCOMPARE: nbd.EIO,
     HostFailure.NOT_READY: nbd.ESHUTDOWN,
+    HostFailure.NO_VOLUME: nbd.ESHUTDOWN,
 }
 
 

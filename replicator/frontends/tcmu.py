@@ -68,6 +68,7 @@ class TcmuFrontend:
         self._stopping = False
         self._thread: threading.Thread | None = None
         self._wake = -1
+        self._poll: select.epoll | None = None
 
     def start(self) -> None:
         """Map every ring, serve, and let the kernel hand commands out.
@@ -82,6 +83,7 @@ class TcmuFrontend:
         except TowlineError:
             self._close()
             raise
+        self._poll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread = threading.Thread(target=self._run, name="tcmu", daemon=True)
         self._thread.start()
@@ -106,6 +108,38 @@ class TcmuFrontend:
         self._drain(time.monotonic() + drain_seconds)
         self._close()
         os.close(self._wake)
+
+    def served_blocks(self) -> dict[int, int]:
+        """Return the capacity that hosts were told of each served volume, by volume id."""
+        return {
+            served.export.volume.volume_id: served.unit.device.blocks
+            for served in list(self._served.values())
+        }
+
+    def add(self, export: Export) -> None:
+        """Serve one more volume; its backstore is held. Raises as ``start`` does."""
+        mapping = export.backstore.open()
+        served = _serve(export, mapping)
+        poll = self._poll
+        assert poll is not None
+        self._served[mapping.fileno()] = served
+        poll.register(mapping.fileno(), select.EPOLLIN)
+        export.backstore.let_go()
+        _LOG.info("volume is served from now on volume=%s", export.volume.name)
+
+    def grow(self, volume_id: int, blocks: int) -> None:
+        """Tell hosts the new capacity of a volume."""
+        for served in self._units_of(volume_id):
+            served.unit.grow(blocks)
+
+    def refuse(self, volume_id: int) -> None:
+        """Refuse every command for a volume that was removed from the group."""
+        for served in self._units_of(volume_id):
+            served.unit.refuse()
+
+    def _units_of(self, volume_id: int) -> list[_Served]:
+        served = list(self._served.values())
+        return [each for each in served if each.export.volume.volume_id == volume_id]
 
     def set_alua(self, state: AluaState) -> None:
         """Tell hosts ``state`` from now on (the kernel's own state is set with the target)."""
@@ -133,7 +167,8 @@ class TcmuFrontend:
 
     def _run(self) -> None:
         """Serve until ``stop``; every wait is for a command or for ``stop``."""
-        poll = select.epoll()
+        poll = self._poll
+        assert poll is not None
         poll.register(self._wake, select.EPOLLIN)
         for descriptor in self._served:
             poll.register(descriptor, select.EPOLLIN)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from queue import Empty, SimpleQueue
 
 from replicator.model import ChunkRecord, ControlRecord, HostVolume, HostWrite
@@ -36,7 +36,7 @@ class CommitRunner:
     def __init__(
         self,
         commit: Commit,
-        volumes: Sequence[HostVolume],
+        volumes: Mapping[int, HostVolume],
         on_halt: Callable[[Exception], None],
     ) -> None:
         self._commit = commit
@@ -61,8 +61,8 @@ class CommitRunner:
 
     @property
     def volumes(self) -> Sequence[HostVolume]:
-        """The group's data volumes."""
-        return self._volumes
+        """The group's data volumes as they are now."""
+        return list(self._volumes.values())
 
     @property
     def held(self) -> bool:

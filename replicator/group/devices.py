@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from replicator.codec import naming
 from replicator.codec.history import Catalog, VolumeEntry
 from replicator.codec.topology import Group, GroupSite, Topology
+from replicator.codec.volume_changes import describe_change, difference
 from replicator.errors import DeviceUnusable, Refused, WrongJournal
+from replicator.group.volume_set import OpenVolume, VolumeSet
 from replicator.journal.format import NewJournal
 from replicator.journal.journal import Journal, Owner
 from replicator.journal.layout import ring_place
 from replicator.journal.peer import Peer
+from replicator.seams.blockdevice import VolumeDevice
 from replicator.seams.filedevice import CachedDevice, DirectDevice
 from replicator.seams.remotedevice import RemoteJournalDevice
 from replicator.seams.volume import DataVolume
+
+log = logging.getLogger(__name__)
+
+
+def _no_device(name: str) -> VolumeDevice:
+    raise DeviceUnusable(f"volume {name}: this site has no device for it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +35,8 @@ class SiteDevices:
     journal: Journal
     volumes: dict[int, DataVolume]
     peers: dict[str, Peer]
+    open_volume: OpenVolume = _no_device
+    """Opens the device of a volume that comes to the group later."""
 
     def close(self) -> None:
         """Close everything; locks are given up."""
@@ -54,14 +66,17 @@ def new_journal(group: Group, site: str) -> NewJournal:
 
 
 def check_catalog(journal: Journal, catalog: Catalog, group: Group) -> None:
-    """Refuse (WrongJournal) a topology whose volumes are not those that the group has."""
-    expected = catalog_volumes(group)
-    if catalog.volumes != expected:
+    """Refuse (WrongJournal) a topology that asks for what the group's volumes can never become.
+
+    What it may ask for (volumes added, grown, removed) is only logged: the catalog is in force.
+    """
+    found = difference(catalog, group)
+    if found.violations:
         raise WrongJournal(
-            f"{journal.device.name}: the group's volumes are {_listed(catalog.volumes)}, the "
-            f"topology says {_listed(expected)}; changing volumes of a live group is not "
-            "available in this release"
+            f"{journal.device.name}: {'; '.join(found.violations)}; mend the topology file"
         )
+    for change in found.changes:
+        log.warning("topology differs from the group change=%r", describe_change(change))
 
 
 def open_site(topology: Topology, group_name: str, site_name: str, boot_id: bytes) -> SiteDevices:
@@ -80,19 +95,20 @@ def open_site(topology: Topology, group_name: str, site_name: str, boot_id: byte
         )
     others = tuple(each.name for each in group.peers(site_name))
     device = DirectDevice(Path(naming.journal_path(site, group_name)), writable=True, lock=True)
-    volumes: dict[int, DataVolume] = {}
+
+    def open_volume(name: str) -> VolumeDevice:
+        return CachedDevice(Path(naming.volume_path(site, group_name, name)))
+
+    opened = VolumeSet(open_volume)
     try:
         journal = Journal.open(device, Owner(group_name, site_name, boot_id, others))
         _check_role(journal, part)
         if journal.attached:
             check_catalog(journal, journal.catalog, group)
-        for entry in catalog_volumes(group) if part.data else ():
-            path = Path(naming.volume_path(site, group_name, entry.name))
-            volumes[entry.id] = _open_volume(entry, path)
+        opened.prepare(_first_volumes(journal, group) if part.data else ())
     except BaseException:
         device.close()
-        for volume in volumes.values():
-            volume.device.close()
+        opened.close()
         raise
     peers = {
         name: Peer(
@@ -102,7 +118,12 @@ def open_site(topology: Topology, group_name: str, site_name: str, boot_id: byte
         )
         for name in others
     }
-    return SiteDevices(journal, volumes, peers)
+    return SiteDevices(journal, opened.by_id, peers, open_volume)
+
+
+def _first_volumes(journal: Journal, group: Group) -> tuple[VolumeEntry, ...]:
+    """Return the volumes to begin with: the group's, or the topology's where none is known yet."""
+    return journal.catalog.volumes if journal.attached else catalog_volumes(group)
 
 
 def _check_role(journal: Journal, part: GroupSite) -> None:
@@ -120,18 +141,3 @@ def _check_role(journal: Journal, part: GroupSite) -> None:
             f"the topology says {upstream or 'none (primary)'}; roles are not changed by editing "
             "the topology"
         )
-
-
-def _open_volume(entry: VolumeEntry, path: Path) -> DataVolume:
-    device = CachedDevice(path)
-    if device.size_bytes < entry.size_bytes:
-        size = device.size_bytes
-        device.close()
-        raise DeviceUnusable(
-            f"{path}: is {size} bytes, volume {entry.name} needs {entry.size_bytes}"
-        )
-    return DataVolume(entry.id, entry.name, entry.size_bytes, device)
-
-
-def _listed(volumes: tuple[VolumeEntry, ...]) -> str:
-    return ", ".join(f"{each.id}:{each.name}:{each.size_bytes}" for each in volumes) or "none"

@@ -47,7 +47,7 @@ def group_status(runtime: SiteRuntime, front_end: str, started_at: float) -> Gro
         site=runtime.part.name,
         at_ns=runtime.clock.realtime_ns(),
         sites=sites,
-        volumes=_volumes(runtime),
+        volumes=volume_statuses(runtime),
         group_id=journal.catalog.group_id.hex() if attached else "",
         epoch=journal.catalog.history.last.number if attached else 0,
         daemon=DaemonStatus(
@@ -200,7 +200,8 @@ def _peer_status(runtime: SiteRuntime, site: str, head: Point | None) -> SiteSta
     return status
 
 
-def _volumes(runtime: SiteRuntime) -> tuple[VolumeStatus, ...]:
+def volume_statuses(runtime: SiteRuntime) -> tuple[VolumeStatus, ...]:
+    """Return the group's volumes at this site."""
     failed = runtime.commit.failed_volumes if runtime.commit else {}
     return tuple(
         VolumeStatus(
@@ -210,7 +211,7 @@ def _volumes(runtime: SiteRuntime) -> tuple[VolumeStatus, ...]:
             state="failed" if volume.volume_id in failed else "ok",
             reason=failed.get(volume.volume_id, ""),
         )
-        for volume in runtime.devices.volumes.values()
+        for volume in list(runtime.devices.volumes.values())
     )
 
 

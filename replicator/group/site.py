@@ -20,6 +20,8 @@ from replicator.errors import DeviceFailed, JournalFailed, PeerAhead, TowlineErr
 from replicator.group.commit_runner import CommitRunner
 from replicator.group.devices import SiteDevices, check_catalog
 from replicator.group.mover_thread import MoverThread
+from replicator.group.volume_set import VolumeSet
+from replicator.group.volume_watch import VolumeWatch
 from replicator.journal.journal import HALTED
 from replicator.journal.peer import Peer
 from replicator.journal.recovery import Recovered, recover
@@ -36,6 +38,7 @@ log = logging.getLogger(__name__)
 KEPT_PULLS = 200
 _CHECKPOINT_TICK = 0.05
 _OBSERVE_SECONDS = 1.0
+_WATCH_SECONDS = 1.0
 _OBSERVE_SHORT_SECONDS = 0.1
 _FIRST_LOOK_SECONDS = 5.0
 _IDLE_RESTORE_SECONDS = 1.0
@@ -50,7 +53,15 @@ def known_primary_head(peers: Iterable[Peer]) -> Point | None:
 class SiteRuntime:
     """Runs a group at a site. ``state`` is starting, serving, following, unattached or halted."""
 
-    def __init__(self, group: Group, site: str, devices: SiteDevices, clock: Clock) -> None:
+    def __init__(
+        self,
+        group: Group,
+        site: str,
+        devices: SiteDevices,
+        clock: Clock,
+        read_group: Callable[[], Group | None] = lambda: None,
+    ) -> None:
+        """``read_group`` returns the group anew when the topology file was changed, else None."""
         self.group = group
         self.part = group.site(site)
         self.devices = devices
@@ -70,6 +81,20 @@ class SiteRuntime:
         self._load = LoadMeter()
         self.restore = Restore(self.journal, devices.volumes)
         self._checkpoint = Checkpoint(self.journal, devices.volumes, self._applied)
+        self.on_volumes: Callable[[], None] = lambda: None
+        """Called about once a second, so that a front end follows the group's volumes."""
+        volumes = VolumeSet(devices.open_volume, devices.volumes)
+        if self.part.data:
+            self.journal.before_catalog = lambda catalog: volumes.prepare(catalog.volumes)
+            self.journal.after_catalog = lambda catalog: volumes.settle(catalog.volumes)
+        self.watch = VolumeWatch(
+            self.journal,
+            volumes,
+            devices.open_volume,
+            group,
+            read_group,
+            has_data=self.part.data,
+        )
         self._threads: dict[str, MoverThread] = {}
         self._lock = threading.Lock()
         self._restoring = threading.Lock()
@@ -125,6 +150,7 @@ class SiteRuntime:
             self.state = "following" if self.journal.attached else "unattached"
             self._add_secondary_threads()
         self._add_thread("checkpoint", self._checkpoint_step)
+        self._add_thread("volumes", self._watch_step)
         for name, step in observers.items():
             self._add_thread(name, step)
         for thread in list(self._threads.values()):  # all are there before one wakes another
@@ -164,7 +190,7 @@ class SiteRuntime:
     def _start_commit(self) -> None:
         self.commit = Commit(self.journal, self.devices.volumes, self.clock, aligned_buffer)
         self.runner = CommitRunner(
-            self.commit, list(self.devices.volumes.values()), lambda error: self.halt(str(error))
+            self.commit, self.devices.volumes, lambda error: self.halt(str(error))
         )
         self.runner.start()
         self.state = "serving"
@@ -214,7 +240,7 @@ class SiteRuntime:
         attached = self.journal.attached
         report = self._pull.step(self.clock.monotonic())
         if not attached and self.journal.attached:
-            check_catalog(self.journal, self.journal.catalog, self.group)
+            check_catalog(self.journal, self.journal.catalog, self.watch.group)
             self.state = "following"
         if report is not None:
             self.pulls.append((self.clock.realtime_ns(), report))
@@ -235,6 +261,12 @@ class SiteRuntime:
         return slowed or _IDLE_RESTORE_SECONDS
 
     # -- both ------------------------------------------------------------------------------
+
+    def _watch_step(self) -> float:
+        self.watch.step()
+        self.on_volumes()
+        self._clear("volumes")
+        return _WATCH_SECONDS
 
     def _checkpoint_step(self) -> float:
         said = self._checkpoint.step(self.clock.monotonic())

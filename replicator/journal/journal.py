@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -72,6 +72,9 @@ class Journal:
         """Why one copy of the page was not valid when it was opened, or None."""
         self._catalog = catalog
         self._lock = threading.Lock()
+        self.before_catalog: Callable[[Catalog], None] = lambda _: None
+        """Called before a new catalog is published; what it raises leaves the old one in force."""
+        self.after_catalog: Callable[[Catalog], None] = lambda _: None
 
     @classmethod
     def open(cls, device: JournalDevice, owner: Owner) -> Journal:
@@ -217,12 +220,14 @@ class Journal:
         The ring is durable up to ``head``. A crash before the page is durable leaves the head and
         the catalog that were before.
         """
+        self.before_catalog(catalog)
         with self._lock:
             reference = write_catalog(self.device, self._newer, catalog)
             body = msgspec.structs.replace(self._newer.body, head=head, catalog=reference)
             self.head = head
             self._catalog = catalog
             self._write(next_page(self._newer, body, self.owner.boot_id))
+        self.after_catalog(catalog)
 
     def publish(
         self,
@@ -231,6 +236,7 @@ class Journal:
         pull: PullNote | None = None,
         mark: Mapping[str, str] | None = None,
         unmark: Collection[str] = (),
+        prepared: Mapping[int, tuple[str, int]] | None = None,
     ) -> Page:
         """Write the next generation of the owner's page: durable on return.
 
@@ -256,6 +262,7 @@ class Journal:
                 peers=dict(self.peers),
                 pull=pull or body.pull,
                 marks=_changed_marks(body.marks, mark or {}, unmark),
+                prepared=dict(body.prepared if prepared is None else prepared),
             )
             return self._write(next_page(self._newer, new_body, self.owner.boot_id))
 
@@ -281,6 +288,7 @@ class Journal:
         Only for a journal that never held a record.
         """
         assert self._catalog is None and self.head.position == 0
+        self.before_catalog(catalog)
         with self._lock:
             reference = write_catalog(self.device, self._newer, catalog)
             body = msgspec.structs.replace(self._newer.body, catalog=reference)
@@ -288,6 +296,7 @@ class Journal:
             page = dataclasses.replace(page, group_id=group_id)
             self._write(page)
             self._catalog = catalog
+        self.after_catalog(catalog)
 
     def _received(self) -> list[int]:
         """What each other configured site has durably received; 0 for one never seen."""

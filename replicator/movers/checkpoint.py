@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from replicator.codec.batch import Point
+from replicator.errors import DeviceFailed
 from replicator.journal.journal import Journal
 from replicator.seams.volume import DataVolume
 
@@ -64,12 +65,19 @@ class Checkpoint:
     def run(self, now: float) -> None:
         """Flush every data volume, then publish the checkpoint: durable on return."""
         applied = self._applied()
-        for volume in self._volumes.values():
-            volume.device.flush()
+        for volume in list(self._volumes.values()):
+            self._flush(volume)
         self._journal.publish(restored=applied)
         if self.short_of_space:
             self._journal.publish()  # space is free when both page copies say so (model m10)
         self._checkpointed_at = self._published_at = now
+
+    def _flush(self, volume: DataVolume) -> None:
+        try:
+            volume.device.flush()
+        except DeviceFailed:
+            if volume.volume_id in self._volumes:
+                raise  # else it was removed from the group meanwhile
 
     def hold(self) -> None:
         """Make no checkpoint any more: a data volume's flush failed, and that is final.

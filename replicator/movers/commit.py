@@ -80,6 +80,8 @@ class Commit:
         self._free = deque(buffers(self._bound) for _ in range(3))
         self.applied = journal.head
         """Every data volume write of records below has returned."""
+        self._removed: frozenset[int] = frozenset()
+        """Ids of volumes that were removed since the start: front ends may still have asked."""
         self.failed_volumes: dict[int, str] = {}
         self.held_by_space = False
         """The batch that comes next does not fit into the ring's free space (``hold``)."""
@@ -167,7 +169,9 @@ class Commit:
             return None
         requests = [queue.popleft() for _ in range(self._count)]
         first = requests[0]
-        if first.kind is WriteKind.COMPARE_AND_WRITE:
+        if self._removed:
+            self._refuse_removed(requests)
+        if not first.failure and first.kind is WriteKind.COMPARE_AND_WRITE:
             self._compare(first)
         contents: list[Content] = [_content(request) for request in requests if not request.failure]
         head = self._journal.head
@@ -210,6 +214,11 @@ class Commit:
         assert length <= self._bound, f"a request of {payload} bytes fits into no batch"
         return length
 
+    def _refuse_removed(self, requests: Iterable[HostWrite]) -> None:
+        for request in requests:
+            if request.volume_id in self._removed:
+                request.failure = HostFailure.NO_VOLUME
+
     def _compare(self, request: HostWrite) -> None:
         """Compare the volume with what the host expects (SBC-4 5.3); sets the failure."""
         found = memoryview(bytearray(request.length))
@@ -247,7 +256,10 @@ class Commit:
             return None
         catalog = self._journal.catalog
         changed = fold_events(catalog, events, prepared.end.position)
-        return None if changed is catalog else changed
+        if changed is catalog:
+            return None
+        self._removed |= frozenset(changed.retired) - frozenset(catalog.retired)
+        return changed
 
     def apply(self, prepared: Prepared) -> None:
         """Write the batch's records to the data volumes, in record order, through the page cache.
@@ -257,16 +269,18 @@ class Commit:
         """
         writes = () if prepared.own else _device_writes(prepared)
         for volume_id, offset, payload, zeros in writes:
-            if volume_id in self.failed_volumes:
-                continue
-            device = self._volumes[volume_id].device
+            volume = self._volumes.get(volume_id)
+            if volume is None or volume_id in self.failed_volumes:
+                continue  # removed from the group, or failed
+            device = volume.device
             try:
                 if zeros:
                     device.zero(offset, zeros)
                 else:
                     device.write_from(offset, [payload])
             except DeviceFailed as error:
-                self.failed_volumes[volume_id] = str(error)
+                if volume_id in self._volumes:
+                    self.failed_volumes[volume_id] = str(error)
         self.applied = prepared.end
         self.totals.batches += bool(prepared.contents)
         self.totals.records += len(prepared.contents)

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from replicator.codec.chunks import chunk_digest
-from replicator.codec.coalesce import Check, UnknownRecord, Zero, coalesce
-from replicator.errors import JournalRotten, Refused
+from replicator.codec.coalesce import Check, UnknownRecord, Write, Zero, coalesce
+from replicator.errors import DeviceFailed, JournalRotten, Refused
 from replicator.journal.journal import INCONSISTENT, Journal
 from replicator.journal.reader import read_batches
 from replicator.movers.restore_pace import RestorePace
@@ -100,12 +100,8 @@ class Restore:
         try:
             for action in coalesce(batches):
                 volume = self._volume(action.volume_id, action.offset)
-                if isinstance(action, Check):
-                    self._judge(action, volume)
-                elif isinstance(action, Zero):
-                    volume.device.zero(action.offset, action.length)
-                else:
-                    volume.device.write_from(action.offset, action.buffers)
+                if volume is not None:
+                    self._carry_out(action, volume)
         except UnknownRecord as error:
             raise Refused(f"{self._journal.device.name}: {error}; upgrade this site") from error
         end = batches[-1].end
@@ -116,6 +112,18 @@ class Restore:
         if self.pace is not None:
             self.pace.applied(now)
         return True
+
+    def _carry_out(self, action: Write | Zero | Check, volume: DataVolume) -> None:
+        try:
+            if isinstance(action, Check):
+                self._judge(action, volume)
+            elif isinstance(action, Zero):
+                volume.device.zero(action.offset, action.length)
+            else:
+                volume.device.write_from(action.offset, action.buffers)
+        except DeviceFailed:
+            if action.volume_id not in self._journal.catalog.retired:
+                raise  # else it was removed from the group meanwhile
 
     def _judge(self, check: Check, volume: DataVolume) -> None:
         """Compare a verify record with the own volume, where that can be told (model m6).
@@ -134,8 +142,11 @@ class Restore:
                 Mismatch(check.volume_id, check.offset, check.length, check.position)
             )
 
-    def _volume(self, volume_id: int, offset: int) -> DataVolume:
+    def _volume(self, volume_id: int, offset: int) -> DataVolume | None:
+        """Return the volume, None for one that was removed from the group further up the log."""
         volume = self._volumes.get(volume_id)
+        if volume is None and volume_id in self._journal.catalog.retired:
+            return None
         if volume is None or offset >= volume.size_bytes:
             raise Refused(
                 f"{self._journal.device.name}: a record names volume {volume_id} offset {offset}, "

@@ -60,4 +60,10 @@ class VolumeDevice(Protocol):
     def flush(self) -> None:
         """Write back and make durable; after a failure reads fail too (DeviceFailed)."""
 
+    def measure(self) -> int:
+        """Return the device's size now, bytes: it may have been grown since it was opened."""
+
+    def retire(self) -> None:
+        """Let go of the device while others may still use this object: they get DeviceFailed."""
+
     def close(self) -> None: ...

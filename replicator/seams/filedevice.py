@@ -290,6 +290,23 @@ class CachedDevice(_OpenFile):
         except OSError as error:
             raise self._fail("flush", error) from error
 
+    def measure(self) -> int:
+        """Return the size now; the attribute ``size_bytes`` follows."""
+        self._check("measure")
+        self.size_bytes = _size_of(self._fd, self.path)
+        return self.size_bytes
+
+    def retire(self) -> None:
+        """Refuse everything from now on and give up the device and its lock.
+
+        The descriptor's number is put on /dev/null in one step, so that a call of another thread
+        that is under way ends on the device and none meets a descriptor that was opened anew.
+        """
+        self._failed = "the volume was removed from the group"
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        os.dup2(null, self._fd, inheritable=False)
+        os.close(null)
+
 
 def preallocate(path: Path, size_bytes: int, *, written: bool = False) -> None:
     """Create ``path`` with all its blocks allocated, so a full file system cannot stop it later.

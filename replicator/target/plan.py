@@ -7,7 +7,7 @@ to something half made (rtslib sets write protection after it makes a mapped LUN
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from replicator.codec.target_tree import (
@@ -17,6 +17,7 @@ from replicator.codec.target_tree import (
     Kind,
     MappedLun,
     Tree,
+    UserBackstore,
     Value,
     describe,
     in_creation_order,
@@ -106,6 +107,11 @@ def _additions(wanted: Tree, remains: Tree) -> list[Step]:
 def _agree(wanted: Value, current: Value) -> bool:
     if isinstance(wanted, str) or isinstance(current, str):
         return str(wanted) == str(current)
+    if isinstance(wanted, UserBackstore) and isinstance(current, UserBackstore):
+        # A grown volume: hosts are told by us. The kernel keeps the size of the creation, uses it
+        # for nothing, and refuses to change it while no netlink listener is there.
+        grown = wanted.size_bytes >= current.size_bytes
+        return grown and replace(wanted, size_bytes=current.size_bytes) == current
     return wanted == current
 
 

@@ -369,3 +369,11 @@ class SimVolumeDevice(SimDevice):
     def zero(self, offset: int, length: int) -> None:
         """Make the range read as zeros."""
         self._write(offset, bytes(length))
+
+    def measure(self) -> int:
+        """Return the size; a simulated device does not grow."""
+        return self.size_bytes
+
+    def retire(self) -> None:
+        """Refuse everything from now on."""
+        self.distrusted = True

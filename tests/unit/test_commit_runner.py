@@ -34,7 +34,7 @@ class Counted:
 
 def test_runner_many_submitters_every_request_is_answered_once_in_its_order() -> None:
     primary = Primary(peers=())
-    runner = CommitRunner(primary.commit, list(primary.volumes.values()), lambda error: None)
+    runner = CommitRunner(primary.commit, primary.volumes, lambda error: None)
     sinks = [Counted() for _ in range(4)]
     runner.start()
 
@@ -81,7 +81,7 @@ def test_runner_journal_failure_halts_and_answers_nothing_more() -> None:
         halted.set()
 
     primary.device.faults.append(Fault("flush"))
-    runner = CommitRunner(primary.commit, list(primary.volumes.values()), on_halt)
+    runner = CommitRunner(primary.commit, primary.volumes, on_halt)
     sink = Counted()
     runner.start()
     request = HostWrite(sink, 1, WriteKind.WRITE, 0, 512, [bytes(512)], tag=1)

@@ -179,7 +179,7 @@ def test_volume_event_that_does_not_fit_is_refused_by_name(
 
 def test_runner_control_record_is_committed_while_hosts_write() -> None:
     primary = Primary(peers=())
-    runner = CommitRunner(primary.commit, list(primary.volumes.values()), lambda error: None)
+    runner = CommitRunner(primary.commit, primary.volumes, lambda error: None)
     done = threading.Event()
     runner.start()
     runner.submit_control(

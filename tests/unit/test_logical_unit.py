@@ -191,3 +191,24 @@ def test_unit_late_answer_after_close_is_dropped(bench: Bench) -> None:
     bench.unit.close()
     bench.service.commit()
     assert bench.kernel.collect() == []
+
+
+def test_unit_that_grew_says_so_once_and_then_has_the_new_capacity(bench: Bench) -> None:
+    bench.unit.grow(4096)
+    assert bench.run(bytes.fromhex("120000000000"), room=36).status == 0, "INQUIRY passes"
+    capacity = bytes.fromhex("25000000000000000000")
+    assert bench.run(capacity, room=8).sense == (6, 0x2A, 0x09)
+    assert bench.run(capacity, room=8).content[:8] == struct.pack(">II", 4095, 512)
+
+
+def test_unit_of_a_removed_volume_is_not_supported(bench: Bench) -> None:
+    bench.unit.refuse()
+    assert bench.run(bytes.fromhex("120000000000"), room=36).status == 0
+    for cdb, data in ((cdb_10(0x2A, 0, 1), bytes(512)), (cdb_10(0x28, 0, 1), b"")):
+        assert bench.run(cdb, data, room=0 if data else 512).sense == (5, 0x25, 0)
+    assert not bench.service.submissions
+
+
+def test_unit_write_that_met_the_removal_in_the_queue_is_not_supported(bench: Bench) -> None:
+    bench.service.failure = HostFailure.NO_VOLUME
+    assert bench.run(cdb_10(0x2A, 0, 1), bytes(512)).sense == (5, 0x25, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -147,16 +148,34 @@ def test_plan_removes_what_is_no_longer_wanted_even_when_interrupted() -> None:
         assert set(applied({}, lio).tree) == {(Kind.DISCOVERY_CLOSED, "iscsi")}
 
 
-def test_plan_changed_volume_size_replaces_it_with_what_rests_on_it() -> None:
+def test_plan_changed_volume_serial_replaces_it_with_what_rests_on_it() -> None:
     lio = applied(at_site(), MemoryLio())
-    grown = at_site(text=TEXT.replace("512MiB", "768MiB"))
-    steps = compute_plan(grown, lio.read())
+    other = at_site()
+    key = (Kind.BACKSTORE, "user", "orders-wal")
+    wal = other[key]
+    assert isinstance(wal, UserBackstore)
+    other[key] = replace(wal, serial="0" * 25)
+    steps = compute_plan(other, lio.read())
     assert {step.key[0] for step in steps if step.verb is Verb.REMOVE} == {
         Kind.BACKSTORE,
         Kind.LUN,
         Kind.MAPPED_LUN,
     }
-    assert applied(grown, lio).tree == grown
+    assert applied(other, lio).tree == other
+
+
+def test_plan_grown_volume_touches_nothing_under_its_hosts() -> None:
+    lio = applied(at_site(), MemoryLio())
+    assert compute_plan(at_site(text=TEXT.replace("512MiB", "768MiB")), lio.read()) == []
+
+
+def test_plan_removed_volume_leaves_the_luns_of_the_others() -> None:
+    lio = applied(at_site(), MemoryLio())
+    without = at_site(text=TEXT.replace("db: 2GiB, wal: 512MiB", "wal: {id: 2, size: 512MiB}"))
+    names = [name for step in compute_plan(without, lio.read()) for name in step.key[1:]]
+    assert "orders-db" in names
+    assert "orders-wal" not in names
+    assert applied(without, lio).tree == without
 
 
 def test_plan_hand_over_disables_the_data_target() -> None:
