@@ -28,7 +28,7 @@ SOAK_COUNTS := TOWLINE_SIM_SEEDS=20000 TOWLINE_CRASH_POINTS=1000000 TOWLINE_KILL
 QUICK_TESTS := $(wildcard tests/unit tests/property)
 DEEP_TESTS := $(wildcard tests/model tests/sim tests/embedded)
 
-.PHONY: help demo lab lab-down check test soak bench lint fix test-quick test-deep test-vm venv
+.PHONY: help demo lab lab-down check test claims soak bench lint fix test-quick test-deep test-vm venv
 
 help: ## Say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort -u \
@@ -72,6 +72,9 @@ test-deep: $(VENV_READY)
 	$(TEST_COUNTS) python -m pytest -m 'not vm and not soak' $(DEEP_TESTS)
 
 test-vm:: $(VENV_READY)
+
+claims: $(VENV_READY) ## Run every test that docs/claims.md names; fails if a claim is not shown
+	$(CHECK_COUNTS) python -m tools.claims
 
 soak: $(VENV_READY) ## The long run: ten times the counts of test, an hour of load
 	$(SOAK_COUNTS) python -m pytest -m 'not vm' $(DEEP_TESTS)
