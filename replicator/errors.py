@@ -129,3 +129,9 @@ class RingBroken(TowlineError):
     """The control page or an entry of a TCMU ring holds what cannot be; the device is halted."""
 
     exit_code = 18
+
+
+class VolumesDiffer(TowlineError):
+    """Verify records have shown pieces of volumes that differ from the primary's."""
+
+    exit_code = 21

@@ -7,13 +7,14 @@ name says otherwise; lag is on the primary's clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
 
 from replicator.codec.batch import Point
-from replicator.codec.page import OwnerBody, PullNote
+from replicator.codec.history import VolumeEntry
+from replicator.codec.page import OwnerBody, PullNote, VerifyRun
 
 SCHEMA = 1
 """Version of the JSON: fields are added under the same number, a changed meaning raises it."""
@@ -126,6 +127,8 @@ class SiteStatus(msgspec.Struct, frozen=True, kw_only=True):
     pull: PullStatus | None = None
     restore: RestoreStatus | None = None
     """Null for the primary, a peer, and a site without data volumes."""
+    differing_bytes: int = 0
+    """How much of its volumes is known to differ from the primary's (verify records)."""
     marks: dict[str, str] = {}
     faults: dict[str, str] = {}
     """Why a mover does not get on, by mover (the daemon's own site only)."""
@@ -158,6 +161,80 @@ class Counters(msgspec.Struct, frozen=True, kw_only=True):
     restored_batches: int = 0
     restored_records: int = 0
     restored_bytes: int = 0
+
+
+class DifferingStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A piece of a volume that differs from the primary's; the record at ``position`` says so."""
+
+    volume: str
+    volume_id: int
+    offset: int
+    length: int
+    position: int
+
+
+class VerifiedSite(msgspec.Struct, frozen=True, kw_only=True):
+    """What verify records have shown at one site.
+
+    The bytes compared and passed over since its start are known of the own site alone.
+    """
+
+    site: str
+    view: View
+    primary: bool = False
+    """Whether it is the one that the others are compared with."""
+    differs: tuple[DifferingStatus, ...] = ()
+    unlisted_bytes: int = 0
+    """Bytes that differ besides; a page lists the first pieces."""
+    found: int = 0
+    """Verify records that did not agree since the journal was made."""
+    repair_asked: bool = False
+    verified_bytes: int | None = None
+    skipped_bytes: int | None = None
+    reason: str = ""
+    """Why nothing is known of it."""
+
+    @property
+    def differing_bytes(self) -> int:
+        """How much of its volumes is known to differ."""
+        return sum(piece.length for piece in self.differs) + self.unlisted_bytes
+
+
+class VerifyRunStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The verification that a primary runs; ``rate`` is bytes of volumes a second.
+
+    ``state`` is running, held (with the reason), stopped or finished. ``began`` and ``ended`` are
+    positions, ``ended`` that of the last pass that came to its end, 0 for none.
+    """
+
+    state: str
+    reason: str = ""
+    rate: float
+    repeat: bool
+    number: int
+    volume: str
+    done_bytes: int
+    total_bytes: int
+    unreadable_bytes: int = 0
+    began: int
+    began_ns: int
+    ended: int
+    ended_ns: int
+
+    @property
+    def remaining_seconds(self) -> float:
+        """How long the pass still takes at its rate."""
+        return (self.total_bytes - self.done_bytes) / self.rate
+
+
+class VerifyStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Verification of a group as node ``site`` sees it; ``run`` is None if there never was one."""
+
+    group: str
+    site: str
+    run: VerifyRunStatus | None
+    sites: tuple[VerifiedSite, ...]
+    schema: int = SCHEMA
 
 
 class DaemonStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -333,7 +410,64 @@ def site_from_page(
         ring_bytes=body.ring_size,
         used_bytes=used_bytes(body, others),
         pull=pull_status(body.pull),
+        differing_bytes=differing_bytes(body),
         marks=dict(body.marks),
+    )
+
+
+def differing_bytes(body: OwnerBody) -> int:
+    """Return how much of the owner's volumes is known to differ from the primary's."""
+    return sum(piece.length for piece in body.verified.differs) + body.verified.unlisted_bytes
+
+
+def verified_site(body: OwnerBody, names: Mapping[int, str], view: View) -> VerifiedSite:
+    """Return what a page says of its site's volumes; ``names`` are volumes' names by id."""
+    note = body.verified
+    return VerifiedSite(
+        site=body.site,
+        view=view,
+        primary=body.role == "primary",
+        differs=tuple(
+            DifferingStatus(
+                volume=names.get(piece.volume_id, f"id {piece.volume_id}"),
+                volume_id=piece.volume_id,
+                offset=piece.offset,
+                length=piece.length,
+                position=piece.position,
+            )
+            for piece in note.differs
+        ),
+        unlisted_bytes=note.unlisted_bytes,
+        found=note.found,
+        repair_asked=bool(note.repair),
+    )
+
+
+def verify_run_status(run: VerifyRun, volumes: Sequence[VolumeEntry]) -> VerifyRunStatus:
+    """Return how far a primary's verification is; ``volumes`` are the group's."""
+    done = total = 0
+    name = ""
+    for entry in volumes:
+        if run.only not in (0, entry.id):
+            continue
+        total += entry.size_bytes
+        if run.state == "finished" or entry.id < run.volume_id:
+            done += entry.size_bytes
+        elif entry.id == run.volume_id:
+            done += min(run.offset, entry.size_bytes)
+            name = entry.name
+    return VerifyRunStatus(
+        state=run.state,
+        rate=run.rate,
+        repeat=run.repeat,
+        number=run.number,
+        volume=name,
+        done_bytes=done,
+        total_bytes=total,
+        began=run.began,
+        began_ns=run.began_ns,
+        ended=run.ended,
+        ended_ns=run.ended_ns,
     )
 
 

@@ -55,6 +55,7 @@ def check_group(status: GroupStatus, unreachable: str, bounds: Bounds) -> list[C
         *_check_journal(status.own),
         *_check_pull(status),
         *_check_volumes(status),
+        *_check_verified(status),
         *_check_clock(status),
     ]
 
@@ -162,6 +163,21 @@ def _check_volumes(status: GroupStatus) -> Iterator[Check]:
             yield Check(f"volume {volume.name}", Verdict.FAILED, volume.reason, hint)
         elif volume.state == "ok":
             yield Check(f"volume {volume.name}", Verdict.OK, format_size(volume.size_bytes))
+
+
+def _check_verified(status: GroupStatus) -> Iterator[Check]:
+    """At the primary every other site is judged, elsewhere only the own one."""
+    for site in status.sites:
+        if site.role == "primary" or site.view == "none":
+            continue
+        if status.own.role != "primary" and site.site != status.site:
+            continue
+        name = f"verified {site.site}"
+        if site.differing_bytes:
+            text = f"{format_size(site.differing_bytes)} of its volumes differ from the primary's"
+            yield Check(name, Verdict.FAILED, text, "replicatorctl verify report names the places")
+        else:
+            yield Check(name, Verdict.OK, "nothing is known to differ")
 
 
 def _check_clock(status: GroupStatus) -> Iterator[Check]:

@@ -21,6 +21,7 @@ from replicator.cli import (
     restore,
     status,
     target,
+    verify,
     volume,
 )
 from replicator.cli.node import add_topology_flags
@@ -38,6 +39,7 @@ _COMMANDS = (
     restore,
     bookmark,
     volume,
+    verify,
     journal,
     config,
     target,

@@ -11,32 +11,26 @@ from replicator.codec import naming
 from replicator.codec.history import Catalog
 from replicator.codec.page import OwnerBody, Page
 from replicator.errors import TowlineError
+from replicator.group.devices import catalog_volumes
 from replicator.journal.journal import read_catalog
 from replicator.journal.pages import read_statement
 from replicator.seams.filedevice import DirectDevice
-from replicator.status import GroupStatus, SiteStatus, VolumeStatus, site_from_page, unseen_site
+from replicator.status import (
+    GroupStatus,
+    SiteStatus,
+    VerifiedSite,
+    VerifyStatus,
+    VolumeStatus,
+    site_from_page,
+    unseen_site,
+    verified_site,
+    verify_run_status,
+)
 
 
 def read_group_status(node: Node) -> GroupStatus:
     """Return what can be seen of the group without a daemon; every failure is in the values."""
-    pages: dict[str, Page] = {}
-    failures: dict[str, str] = {}
-    catalog: Catalog | None = None
-    for site in node.group.sites:
-        own = site.name == node.site.name
-        path = (
-            node.journal_path
-            if own
-            else naming.peer_journal_path(node.topology, node.group.name, site.name)
-        )
-        try:
-            page, found = _read_page(path)
-            _expect(page.body, node.group.name, site.name, path)
-        except TowlineError as error:
-            failures[site.name] = str(error)
-            continue
-        pages[site.name] = page
-        catalog = catalog or found
+    pages, failures, catalog = _read_pages(node)
     heads = [page.body.head for page in pages.values() if page.body.role == "primary"]
     head = max(heads, key=lambda point: point.position, default=None)
     sites: list[SiteStatus] = []
@@ -58,6 +52,49 @@ def read_group_status(node: Node) -> GroupStatus:
         group_id=catalog.group_id.hex() if catalog else "",
         epoch=catalog.history.last.number if catalog else 0,
     )
+
+
+def read_verify_status(node: Node) -> VerifyStatus:
+    """Return what the pages say of verification; every failure is in the values."""
+    pages, failures, catalog = _read_pages(node)
+    volumes = catalog.volumes if catalog else catalog_volumes(node.group)
+    names = {entry.id: entry.name for entry in volumes}
+    runs = [page.body.verify_run for page in pages.values() if page.body.role == "primary"]
+    run = next((run for run in runs if run is not None), None)
+    return VerifyStatus(
+        group=node.group.name,
+        site=node.site.name,
+        run=verify_run_status(run, volumes) if run else None,
+        sites=tuple(
+            verified_site(pages[part.name].body, names, "page")
+            if part.name in pages
+            else VerifiedSite(site=part.name, view="none", reason=failures[part.name])
+            for part in node.group.sites
+        ),
+    )
+
+
+def _read_pages(node: Node) -> tuple[dict[str, Page], dict[str, str], Catalog | None]:
+    """Return the newest page of each site, why there is none, and a catalog if one was found."""
+    pages: dict[str, Page] = {}
+    failures: dict[str, str] = {}
+    catalog: Catalog | None = None
+    for site in node.group.sites:
+        own = site.name == node.site.name
+        path = (
+            node.journal_path
+            if own
+            else naming.peer_journal_path(node.topology, node.group.name, site.name)
+        )
+        try:
+            page, found = _read_page(path)
+            _expect(page.body, node.group.name, site.name, path)
+        except TowlineError as error:
+            failures[site.name] = str(error)
+            continue
+        pages[site.name] = page
+        catalog = catalog or found
+    return pages, failures, catalog
 
 
 def _read_page(path: str) -> tuple[Page, Catalog | None]:

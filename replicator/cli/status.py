@@ -10,7 +10,7 @@ from replicator.cli.output import format_count, format_lag, format_time, print_j
 from replicator.daemon.control import ask
 from replicator.errors import DaemonUnreachable
 from replicator.status import GroupStatus, PullStatus, SiteStatus, is_silent
-from replicator.units import format_duration
+from replicator.units import format_duration, format_size
 
 _TITLES = (
     "SITE",
@@ -96,6 +96,12 @@ def _remarks(status: GroupStatus) -> list[str]:
         if is_silent(site) and site.unchanged_seconds is not None:
             quiet = format_duration(site.unchanged_seconds)
             remarks.append(f"{site.site}: silent: no new page for {quiet}, though it lags")
+    for site in status.sites:
+        if site.differing_bytes:
+            size = format_size(site.differing_bytes)
+            remarks.append(
+                f"{site.site}: {size} of its volumes differ: replicatorctl verify report"
+            )
     for volume in status.volumes:
         if volume.state == "failed":
             remarks.append(f"volume {volume.name}: failed: {volume.reason}")

@@ -17,7 +17,7 @@ import msgspec
 
 from replicator.codec.batch import Point
 from replicator.codec.digest import DIGEST_BYTES, digest_of_parts
-from replicator.model import BLOCK, NO_DIGEST, Pair
+from replicator.model import BLOCK, NO_DIGEST, SECTOR, Pair
 
 MAGIC = b"TOWLPAGE"
 VERSION = 1
@@ -67,6 +67,57 @@ class RestoreStop(msgspec.Struct, frozen=True):
     name: str = ""
 
 
+class Differing(msgspec.Struct, frozen=True, array_like=True):
+    """A piece of a volume that differs from the primary's, bytes.
+
+    ``position`` is that of the newest verify record that said so.
+    """
+
+    volume_id: int
+    offset: int
+    length: int
+    position: int
+
+    @property
+    def end(self) -> int:
+        """The first byte behind it."""
+        return self.offset + self.length
+
+
+class VerifyNote(msgspec.Struct, frozen=True, kw_only=True):
+    """What verify records have shown about the owner's volumes.
+
+    ``differs`` lists the first pieces that differ, ``unlisted_bytes`` is how much more there is,
+    ``found`` counts records that did not agree. ``repair`` is the number of an operator's request
+    to have the pieces sent again, 0 for none; it is larger each time.
+    """
+
+    differs: tuple[Differing, ...] = ()
+    unlisted_bytes: int = 0
+    found: int = 0
+    repair: int = 0
+
+
+class VerifyRun(msgspec.Struct, frozen=True, kw_only=True):
+    """A verification at the primary: what was ordered, and how far it is.
+
+    ``rate`` is bytes of volumes a second; ``only`` a volume's id or 0 for all. ``volume_id`` and
+    ``offset`` are what comes next. ``began`` and ``ended`` are positions of pass ``number``.
+    """
+
+    state: Literal["running", "stopped", "finished"]
+    rate: float
+    repeat: bool
+    number: int
+    only: int = 0
+    volume_id: int = 0
+    offset: int = 0
+    began: int = 0
+    began_ns: int = 0
+    ended: int = 0
+    ended_ns: int = 0
+
+
 class CatalogRef(msgspec.Struct, frozen=True):
     """Where in the metadata area the current catalog stands (device offset, bytes)."""
 
@@ -107,6 +158,8 @@ class OwnerBody(msgspec.Struct, frozen=True, kw_only=True):
     writer_epoch: bytes = b""
     sealed: tuple[int, bytes] | None = None
     restore_stop: RestoreStop | None = None
+    verified: VerifyNote = VerifyNote()
+    verify_run: VerifyRun | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +259,8 @@ def _nonsense(body: OwnerBody) -> str | None:
         return f"batch bound {body.batch_bound} in a ring of {ring} bytes"
     if not 0 <= body.reclaim <= restored.position <= head.position <= body.reclaim + ring:
         return f"reclaim {body.reclaim}, restored {restored.position}, head {head.position}"
+    if not all(_is_piece(piece) for piece in body.verified.differs):
+        return "a piece that differs and lies in no volume"
     digests = [head.digest, restored.digest, body.writer_epoch or NO_DIGEST]
     if body.sealed is not None:
         digests.append(body.sealed[1])
@@ -214,3 +269,8 @@ def _nonsense(body: OwnerBody) -> str | None:
     if any(len(digest) != DIGEST_BYTES for digest in digests):
         return "a digest or id that is not 16 bytes long"
     return None
+
+
+def _is_piece(piece: Differing) -> bool:
+    aligned = piece.offset % SECTOR == 0 and piece.length % SECTOR == 0
+    return aligned and piece.offset >= 0 and piece.length > 0

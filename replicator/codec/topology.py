@@ -114,6 +114,8 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     volumes: tuple[Volume, ...]
     journal: JournalPolicy
     sites: tuple[GroupSite, ...]
+    verify_rate: float | None = None
+    """Bytes of volumes a second that the primary verifies, again and again; None: not by itself."""
 
     def volume(self, name: str) -> Volume:
         """Return the volume called ``name``; UsageError names those that exist."""

@@ -29,7 +29,7 @@ from replicator.codec.topology_rules import check_group_sites, check_whole
 from replicator.codec.yamltext import parse_yaml
 from replicator.errors import ConfigError
 from replicator.model import BLOCK
-from replicator.units import format_size
+from replicator.units import format_size, parse_rate
 
 DEFAULT_IQN_PREFIX = "iqn.2026-11.org.example.towline"
 MAXIMUM_VOLUMES = 64
@@ -39,6 +39,8 @@ MAXIMUM_VOLUME_BYTES = 64 << 40
 MINIMUM_JOURNAL_BYTES = 16 << 20
 """A batch is at most an eighth of the ring, and one host write of 1 MiB must fit in a batch."""
 MAXIMUM_JOURNAL_BYTES = 16 << 40
+MINIMUM_VERIFY_RATE = 64e3 / 8
+MAXIMUM_VERIFY_RATE = 1e12 / 8
 MAXIMUM_IQN_LENGTH = 223
 _MAXIMUM_PREFIX_LENGTH = 160
 _MAXIMUM_DIRECTORY_LENGTH = 80
@@ -149,16 +151,28 @@ def _read_groups(section: Section) -> tuple[Group, ...]:
     groups = []
     for name, value in section.named("group"):
         one = Section(value, section.at(name), section.violations)
-        one.expect(("volumes", "journal", "sites"))
+        one.expect(("volumes", "journal", "sites", "verify"))
         group = Group(
             name=name,
             volumes=_read_volumes(one.section("volumes")),
             journal=_read_journal(one.section("journal")),
             sites=_read_group_sites(one.section("sites")),
+            verify_rate=_read_verify(one),
         )
         check_group_sites(group, one)
         groups.append(group)
     return tuple(groups)
+
+
+def _read_verify(group: Section) -> float | None:
+    if not group.has("verify"):
+        return None
+    section = group.section("verify")
+    section.expect(("rate",))
+    rate = section.measure("rate", parse_rate, "a rate such as 80Mbit")
+    if rate is not None and not MINIMUM_VERIFY_RATE <= rate <= MAXIMUM_VERIFY_RATE:
+        section.refuse("rate", f"expected 64kbit to 1000Gbit, got {quote(section.raw('rate'))}")
+    return rate
 
 
 def _read_volumes(section: Section) -> tuple[Volume, ...]:

@@ -24,6 +24,7 @@ from replicator.daemon.control import ControlServer
 from replicator.daemon.front_ends import FrontEnd, front_end_of
 from replicator.daemon.notify import notify_systemd
 from replicator.daemon.operations import operations
+from replicator.daemon.verifying import verify_handlers
 from replicator.errors import TowlineError
 from replicator.group.bookmarking import make_bookmark
 from replicator.group.devices import open_site
@@ -99,6 +100,7 @@ def _run(arguments: argparse.Namespace) -> int:
             **operations(runtime),
             "volumes": lambda _: volumes.listing(),
             "volume-change": volumes.change,
+            **verify_handlers(runtime),
             "ping": lambda _: {"group": group.name, "site": site_name, "version": __version__},
         },
     )

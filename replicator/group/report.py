@@ -23,6 +23,7 @@ from replicator.status import (
     RestoreStatus,
     SiteStatus,
     VolumeStatus,
+    differing_bytes,
     lag_between,
     position_status,
     pull_status,
@@ -143,8 +144,8 @@ def restore_status(runtime: SiteRuntime) -> RestoreStatus:
         stop_at=describe_stop(stop) if stop is not None and stop.kind != "paused" else "",
         applied=restore.applied.position,
         behind_bytes=max(0, restore.behind_bytes),
-        verified_bytes=restore.totals.verified_bytes,
-        mismatches=restore.totals.mismatches,
+        verified_bytes=restore.judge.verified_bytes,
+        mismatches=restore.judge.mismatches,
     )
 
 
@@ -176,6 +177,7 @@ def _own_status(runtime: SiteRuntime, head: Point | None) -> SiteStatus:
         hosts_held=held,
         pull=pulls[-1] if pulls else pull_status(body.pull),
         restore=restore_status(runtime) if role == "secondary" and runtime.part.data else None,
+        differing_bytes=differing_bytes(body),
         marks=dict(body.marks),
         faults=dict(runtime.faults),
         rpo_seconds=runtime.part.rpo_seconds,

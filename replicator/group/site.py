@@ -20,6 +20,7 @@ from replicator.errors import DeviceFailed, JournalFailed, PeerAhead, TowlineErr
 from replicator.group.commit_runner import CommitRunner
 from replicator.group.devices import SiteDevices, check_catalog
 from replicator.group.mover_thread import MoverThread
+from replicator.group.verification import Verification
 from replicator.group.volume_set import VolumeSet
 from replicator.group.volume_watch import VolumeWatch
 from replicator.journal.journal import HALTED
@@ -27,6 +28,7 @@ from replicator.journal.peer import Peer
 from replicator.journal.recovery import Recovered, recover
 from replicator.movers.checkpoint import Checkpoint
 from replicator.movers.commit import Commit
+from replicator.movers.judge import Judge
 from replicator.movers.pull import Pull, PullReport
 from replicator.movers.restore import Restore, RestoreTotals
 from replicator.movers.restore_pace import RestorePace
@@ -76,6 +78,8 @@ class SiteRuntime:
         self.runner: CommitRunner | None = None
         self.commit: Commit | None = None
         self.pull: Pull | None = None
+        self.verification: Verification | None = None
+        """At a serving primary."""
         self.recovered: Recovered | None = None
         self.on_halt: Callable[[], None] = lambda: None
         self._load = LoadMeter()
@@ -124,12 +128,22 @@ class SiteRuntime:
             self.journal.set_restore_stop(stop)
         self._threads["restore"].wake()
 
+    @property
+    def judge(self) -> Judge:
+        """What verify records have shown about the own volumes."""
+        return self.restore.judge
+
+    def wake(self, name: str) -> None:
+        """Let a mover's thread look for work now."""
+        self._threads[name].wake()
+
     def start(self) -> None:
         """Recover, redo, look at the peers (a primary), publish, then run.
 
         Raises what recovery raises, and PeerAhead; nothing runs then.
         """
         self.recovered = recover(self.journal)
+        self.restore = Restore(self.journal, self.devices.volumes)  # it begins at what was found
         log.info(
             "recovered head=%s restart=%s batches=%d stopped_by=%s",
             self.recovered.head.pair,
@@ -193,7 +207,16 @@ class SiteRuntime:
             self.commit, self.devices.volumes, lambda error: self.halt(str(error))
         )
         self.runner.start()
+        self.verification = Verification(
+            self.journal, self.devices.volumes, self.commit, self.runner
+        )
+        self.verification.go_on(self.group.verify_rate)
+        self._add_thread("verify", self._verify_step)
         self.state = "serving"
+
+    def _verify_step(self) -> float:
+        assert self.verification is not None
+        return self.verification.step(self.clock.monotonic())
 
     def _look_first(self) -> None:
         """Read every peer that can be read soon; PeerAhead if one has more than this journal."""
@@ -301,6 +324,8 @@ class SiteRuntime:
         known = self.page_seen_at.get(peer.site)
         if known is None or known[0] != generation:
             self.page_seen_at[peer.site] = (generation, self.clock.monotonic())
+        if self.verification is not None:
+            self.verification.repair.look(peer.site, peer.statement.newer.body.verified)
 
     def _add_thread(self, name: str, step: Callable[[], float]) -> None:
         self._threads[name] = MoverThread(name, step, lambda error: self._failed(name, error))

@@ -272,6 +272,18 @@ class Journal:
             body = msgspec.structs.replace(self._newer.body, restore_stop=stop)
             self._write(next_page(self._newer, body, self.owner.boot_id))
 
+    def restate(self, change: Callable[[OwnerBody], OwnerBody]) -> Page:
+        """Publish the newest statement as ``change`` makes it: durable on return.
+
+        For fields that ``publish`` only carries on; ``change`` must leave all others. If it
+        returns the body that it got nothing is written.
+        """
+        with self._lock:
+            body = change(self._newer.body)
+            if body is self._newer.body:
+                return self._newer
+            return self._write(next_page(self._newer, body, self.owner.boot_id))
+
     def settle(self) -> None:
         """Write the newest page again into its copy: durable on return.
 

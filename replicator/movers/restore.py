@@ -6,30 +6,18 @@ anywhere costs only the way from the last checkpoint.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from replicator.codec.chunks import chunk_digest
 from replicator.codec.coalesce import Check, UnknownRecord, Write, Zero, coalesce
 from replicator.errors import DeviceFailed, JournalRotten, Refused
-from replicator.journal.journal import INCONSISTENT, Journal
+from replicator.journal.journal import Journal
 from replicator.journal.reader import read_batches
+from replicator.movers.judge import Judge
 from replicator.movers.restore_pace import RestorePace
 from replicator.seams.volume import DataVolume
 
 WINDOW_BYTES = 4 << 20
-KEPT_MISMATCHES = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Mismatch:
-    """A verify record that the own volume does not agree with; bytes, positions in the log."""
-
-    volume_id: int
-    offset: int
-    length: int
-    position: int
 
 
 @dataclass(slots=True)
@@ -39,8 +27,6 @@ class RestoreTotals:
     batches: int = 0
     records: int = 0
     bytes: int = 0
-    verified_bytes: int = 0
-    mismatches: int = 0
 
 
 class Restore:
@@ -61,9 +47,7 @@ class Restore:
         self.applied = journal.restored
         """Records below are in the data volumes' page cache (durable after a checkpoint)."""
         self.totals = RestoreTotals()
-        self.mismatches: deque[Mismatch] = deque(maxlen=KEPT_MISMATCHES)
-        """The newest verify records that failed."""
-        self._judges_from = journal.head.position
+        self.judge = Judge(journal)
 
     @property
     def behind_bytes(self) -> int:
@@ -111,12 +95,13 @@ class Restore:
         self.applied = end
         if self.pace is not None:
             self.pace.applied(now)
+        self.judge.publish()
         return True
 
     def _carry_out(self, action: Write | Zero | Check, volume: DataVolume) -> None:
         try:
             if isinstance(action, Check):
-                self._judge(action, volume)
+                self.judge.judge(action, volume)
             elif isinstance(action, Zero):
                 volume.device.zero(action.offset, action.length)
             else:
@@ -124,23 +109,6 @@ class Restore:
         except DeviceFailed:
             if action.volume_id not in self._journal.catalog.retired:
                 raise  # else it was removed from the group meanwhile
-
-    def _judge(self, check: Check, volume: DataVolume) -> None:
-        """Compare a verify record with the own volume, where that can be told (model m6).
-
-        Not below the head that the ring had at the start: the volume may hold later records
-        already. Not while the site is inconsistent: it knows that it differs.
-        """
-        if check.position < self._judges_from or INCONSISTENT in self._journal.body.marks:
-            return
-        found = bytearray(check.length)
-        volume.read_into(check.offset, [memoryview(found)])
-        self.totals.verified_bytes += check.length
-        if chunk_digest(found) != check.digest:
-            self.totals.mismatches += 1
-            self.mismatches.append(
-                Mismatch(check.volume_id, check.offset, check.length, check.position)
-            )
 
     def _volume(self, volume_id: int, offset: int) -> DataVolume | None:
         """Return the volume, None for one that was removed from the group further up the log."""

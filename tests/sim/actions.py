@@ -43,6 +43,21 @@ def _chunks(world: World, stack: Stack) -> list[ChunkRecord]:
     return chunks
 
 
+def verify(world: World, stack: Stack) -> None:
+    """Go on with a verification, begin one, or stop it, as the verify thread and operators do."""
+    mover = stack.verify
+    assert mover is not None and stack.commit is not None
+    run = mover.run
+    if run is None or run.state != "running":
+        if world.rng.random() < 0.2:
+            rate = world.rng.choice((4, 64, 1024)) * BLOCK
+            mover.start(float(rate), repeat=world.rng.random() < 0.5)
+    elif world.rng.random() < 0.02:
+        mover.stop()
+    if stack.commit.waiting_own < 4 and mover.step(stack.clock.monotonic()):
+        world.counts["verify steps"] += 1
+
+
 def journal_batch(world: World, stack: Stack) -> None:
     """Journal one batch, as the commit thread does."""
     commit = stack.commit
@@ -121,7 +136,7 @@ def restore(world: World, stack: Stack) -> None:
     """Restore one window."""
     if stack.commit is None and stack.restore.step(stack.clock.monotonic()):
         world.counts["restores"] += 1
-        world.counts["verified"] += stack.restore.totals.verified_bytes > 0
+        world.counts["verified"] += stack.restore.judge.verified_bytes > 0
         applied = stack.restore.applied.position
         if applied >= stack.recovered.head.position:
             world.oracle.judge_at(stack.images(), applied, f"{stack.name} restoring")
@@ -139,6 +154,7 @@ PRIMARY: tuple[Action, ...] = (
     checkpoint,
     look,
     look,
+    verify,
 )
 SECONDARY: tuple[Action, ...] = (pull, pull, restore, restore, checkpoint, look)
 

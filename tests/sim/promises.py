@@ -49,8 +49,8 @@ def check(world: World) -> None:
             raise BrokenPromise(f"{name}: head {head} is not on the log, which has {known}")
         if stack.journal.attached:
             world.events.judge(name, stack.journal)
-        if stack.restore.mismatches:
-            raise BrokenPromise(f"{name}: a false alarm: {stack.restore.mismatches[-1]}")
+        if stack.restore.judge.mismatches or stack.journal.body.verified.found:
+            raise BrokenPromise(f"{name}: a false alarm: {stack.restore.judge.differs}")
         body = stack.journal.body
         reclaim = body.reclaim
         if reclaim > body.restored.position:

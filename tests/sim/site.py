@@ -17,9 +17,11 @@ from replicator.movers.checkpoint import Checkpoint
 from replicator.movers.commit import Commit, Prepared
 from replicator.movers.pull import Pull
 from replicator.movers.restore import Restore
+from replicator.movers.verify import Verify
 from replicator.seams.blockdevice import JournalDevice
 from replicator.seams.volume import DataVolume
 from tests.sim.devices import Machine, SimJournalDevice, SimVolumeDevice
+from tests.sim.oracle import BrokenPromise
 from tests.sim.plans import SITES, Shape
 
 GROUP = "orders"
@@ -67,6 +69,28 @@ class SimClock:
     def realtime_ns(self) -> int:
         """Return nanoseconds since 1970, as this site believes."""
         return int((self._now() + self.offset_seconds) * 1e9)
+
+
+class SimLock:
+    """A journal's lock where one thread plays all: what would wait for ever is told instead."""
+
+    def __init__(self) -> None:
+        self._held = False
+
+    def locked(self) -> bool:
+        """Whether a page is being published."""
+        return self._held
+
+    def __enter__(self) -> None:
+        if self._held:
+            raise BrokenPromise(
+                "a mover publishes in the middle of another one's publishing; only a restore that "
+                "has found a difference does that: a false alarm"
+            )
+        self._held = True
+
+    def __exit__(self, *error: object) -> None:
+        self._held = False
 
 
 def make_machine(name: str, shape: Shape, seed: int) -> Machine:
@@ -119,6 +143,7 @@ class Stack:
         device = machine[JOURNAL]
         assert isinstance(device, SimJournalDevice)
         self.journal = parts.journal.open(device, Owner(GROUP, name, boot_id, others))
+        self.journal._lock = SimLock()  # type: ignore[assignment]
         self.volumes: dict[int, DataVolume] = {}
         for entry in shape.volumes:
             volume = machine[entry.name]
@@ -133,10 +158,13 @@ class Stack:
             self.journal.publish(unmark={HALTED})  # as group/site.py does before it serves
         self.commit: Commit | None = None
         self.pull: Pull | None = None
+        self.verify: Verify | None = None
         if upstream is None:
             self.commit = parts.commit(
                 self.journal, self.volumes, clock, lambda size: memoryview(bytearray(size))
             )
+            chunk = min(4 * BLOCK, self.commit.longest_chunk)
+            self.verify = Verify(self.journal, self.volumes, self.commit.submit_chunks, chunk)
         else:
             self.pull = parts.pull(
                 self.journal, self.peers[upstream], shape.policy, clock, shape.pull_bytes

@@ -184,7 +184,7 @@ class RestoreJudgingEverything(Restore):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._judges_from = 0
+        self.judge.judges_from = 0
 
 
 class CommitAnsweringFailures(Commit):

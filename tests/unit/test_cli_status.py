@@ -175,6 +175,7 @@ def test_checks_of_a_good_status_are_all_ok() -> None:
         "journal",
         "pull",
         "volume db",
+        "verified b",
         "clock",
     ]
 

@@ -252,11 +252,11 @@ def test_verify_record_finds_a_flipped_bit_and_nothing_else() -> None:
         primary.write(1, index * 4096, bytes([index + 1]) * 4096)
     commit_all(primary)
     verify_all(0.0)
-    assert restore.totals.verified_bytes == 256 << 10
-    assert not restore.mismatches
+    assert restore.judge.verified_bytes == 256 << 10
+    assert not restore.judge.differs
     secondary.machine["db"].content[100_000] ^= 4
     verify_all(10.0)
-    assert [(each.volume_id, each.offset, each.length) for each in restore.mismatches] == [
+    assert [(each.volume_id, each.offset, each.length) for each in restore.judge.differs] == [
         (1, 98304, 32768)
     ]
 

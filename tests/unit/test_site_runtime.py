@@ -14,10 +14,12 @@ from replicator.errors import PeerAhead
 from replicator.group.devices import SiteDevices
 from replicator.group.report import group_status, pull_history
 from replicator.group.site import SiteRuntime
+from replicator.journal.journal import Journal, Owner
 from replicator.journal.peer import Peer
 from replicator.model import HostWrite, WriteKind
+from replicator.movers.pull import Pull
 from replicator.seams.volume import DataVolume
-from tests.fakes.group_on_sim import RING, VOLUMES, Primary, Secondary
+from tests.fakes.group_on_sim import BOOT, RING, VOLUMES, Primary, Secondary
 from tests.sim.devices import Fault, SimVolumeDevice
 from tests.sim.views import PeerView
 
@@ -170,3 +172,24 @@ def test_runtime_unreachable_source_is_a_fault_that_clears(sites: Sites) -> None
     sites.b.reachable = True
     assert eventually(lambda: sites.secondary.state == "following")
     assert eventually(lambda: "pull" not in sites.secondary.faults)
+
+
+def test_runtime_restore_begins_at_what_recovery_found(sites: Sites) -> None:
+    """The volumes may hold all that recovery finds, so nothing of it may be judged (model m6)."""
+    pull = Pull(sites.b.journal, sites.b.peer, FixedInterval(seconds=1.0), sites.a.clock)
+    for index in range(3):
+        sites.a.write(1, index * 4096, b"x" * 4096)
+        sites.a.commit.step(0.0)
+        sites.a.journal.publish()
+        pull.due_at = float("-inf")
+        pull.step(0.0)
+    newest = sites.b.journal.page.generation % 2
+    sites.b.machine["journal"].content[newest * 4096 + 100] ^= 1
+    journal = Journal.open(sites.b.device, Owner("orders", "b", BOOT, ("a",)))
+    devices = SiteDevices(journal, sites.b_volumes, sites.secondary.devices.peers)
+    again = SiteRuntime(GROUP, "b", devices, SystemClock())
+    before = journal.head.position
+    again.start()
+    assert journal.head.position > before, "recovery has found more than the older page says"
+    assert again.judge.judges_from == journal.head.position
+    again.stop()
