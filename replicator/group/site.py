@@ -19,7 +19,7 @@ from replicator.codec.topology import Group
 from replicator.errors import DeviceFailed, JournalFailed, PeerAhead, TowlineError, WrongJournal
 from replicator.group.commit_runner import CommitRunner
 from replicator.group.devices import SiteDevices, check_catalog
-from replicator.group.mover_thread import MoverThread
+from replicator.group.mover_thread import MoverThread, in_thread
 from replicator.group.verification import Verification
 from replicator.group.volume_set import VolumeSet
 from replicator.group.volume_watch import VolumeWatch
@@ -254,6 +254,7 @@ class SiteRuntime:
             self.clock,
             load=self._load.part,
             primary_head=lambda: known_primary_head(self.devices.peers.values()),
+            ahead=in_thread,
         )
         self.restore.pace = RestorePace(self.journal, self.part.restore, self._load.part)
         self._add_thread("pull", self._pull_step)

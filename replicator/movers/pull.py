@@ -19,7 +19,7 @@ from replicator.codec.topology import AdaptiveInterval, FixedInterval
 from replicator.errors import Detached, JournalRotten, PeerRefused
 from replicator.journal.journal import Journal
 from replicator.journal.peer import Peer
-from replicator.journal.reader import LIMIT, Run, read_batches
+from replicator.journal.reader import LIMIT, Run, batches_in, read_batches
 from replicator.model import BLOCK
 from replicator.movers.interval import (
     OWN_FULL,
@@ -29,6 +29,7 @@ from replicator.movers.interval import (
     decide,
     first_interval,
 )
+from replicator.movers.read_ahead import ReadAhead, Start
 from replicator.movers.traffic import TrafficAllowance
 from replicator.status import used_bytes
 
@@ -86,9 +87,11 @@ class Pull:
         *,
         load: Callable[[], float] = lambda: 0.0,
         primary_head: Callable[[], Point | None] = lambda: None,
+        ahead: Start | None = None,
     ) -> None:
         """``load`` measures the own machine (0 to 1), ``primary_head`` is the furthest end of
-        the primary's log that this node knows, for a target RPO."""
+        the primary's log that this node knows, for a target RPO. ``ahead`` begins a read while
+        something else goes on (None: no read-ahead)."""
         self._journal = journal
         self._source = source
         self._policy = policy
@@ -99,6 +102,8 @@ class Pull:
         self._interval = first_interval(policy)
         self._began_at: float | None = None
         self._allowance = _allowance(policy)
+        self._ahead = ReadAhead(ahead) if ahead is not None and self._allowance is None else None
+        self._counted_bytes = source.read_bytes
         self.due_at = float("-inf")
         self.last: PullReport | None = None
         self.totals = PullTotals()
@@ -113,13 +118,16 @@ class Pull:
         if now < self.due_at and not self.has_room_again:
             return None
         self.due_at = now + self._retry_seconds()
-        started, crossed = self._clock.monotonic(), self._source.read_bytes
+        started = self._clock.monotonic()
+        if self._ahead is not None:
+            self._ahead.wait()
         page = self._source.look().newer
         if not self._journal.attached:
             self._attach(page)
         self._check_history(page)
         found = self._read(page, self._budget(now))
-        crossed = self._source.read_bytes - crossed
+        crossed = self._source.read_bytes - self._counted_bytes
+        self._counted_bytes += crossed
         measured = self._measure(now, page, found, crossed, started)
         report = self._store(now, page, found, measured, started)
         self._began_at = now
@@ -217,8 +225,24 @@ class Pull:
         return _Found(runs, limited=False, full=False)
 
     def _batches(self, at: Point, limit: int, window: int) -> Run:
-        catalog = self._journal.catalog
-        return read_batches(self._source.ring, at, limit, catalog.group_id, catalog.history, window)
+        catalog, ring = self._journal.catalog, self._source.ring
+        content = self._ahead.take(ring, at.position) if self._ahead is not None else None
+        if content is not None:
+            window_end = limit - at.position
+            run = batches_in(content[:window_end], at, catalog.group_id, catalog.history)
+            if run.batches:  # else read it again: only fresh bytes are judged
+                return Run(run.batches, run.content, None)
+        return read_batches(ring, at, limit, catalog.group_id, catalog.history, window)
+
+    def _read_ahead(self, page: Page, found: _Found) -> None:
+        """Begin to read what the next pull needs, if that is known to be durable already."""
+        if self._ahead is None or not found.limited or not found.runs:
+            return
+        after = found.runs[-1].end(self._journal.head).position
+        room = self._journal.free_bytes - (after - self._journal.head.position)
+        length = min(self._byte_limit, page.body.head.position - after, room)
+        if length > 0:
+            self._ahead.begin(self._source.ring, after, length // BLOCK * BLOCK)
 
     @staticmethod
     def _headers_prove(page: Page) -> bool:
@@ -309,6 +333,7 @@ class Pull:
         moved = after.position - before.position
         decision = decide(self._policy, measured)
         if moved:
+            self._read_ahead(page, found)
             journal.append(
                 [run.content for run in found.runs], after, self._changed_catalog(found.runs)
             )

@@ -16,6 +16,7 @@ from replicator.model import BLOCK
 from replicator.movers.checkpoint import Checkpoint
 from replicator.movers.commit import Commit, Prepared
 from replicator.movers.pull import Pull
+from replicator.movers.read_ahead import at_once
 from replicator.movers.restore import Restore
 from replicator.movers.verify import Verify
 from replicator.seams.blockdevice import JournalDevice
@@ -167,7 +168,12 @@ class Stack:
             self.verify = Verify(self.journal, self.volumes, self.commit.submit_chunks, chunk)
         else:
             self.pull = parts.pull(
-                self.journal, self.peers[upstream], shape.policy, clock, shape.pull_bytes
+                self.journal,
+                self.peers[upstream],
+                shape.policy,
+                clock,
+                shape.pull_bytes,
+                ahead=at_once,
             )
         self.in_flight: deque[Prepared] = deque()
         """Batches of the primary that are in the journal and not all on the volumes."""
