@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from replicator.clock import Clock
 from replicator.codec.batch import Invalid, Point
 from replicator.codec.catalog_records import BadEvent, catalog_after
-from replicator.codec.history import Catalog
+from replicator.codec.history import Catalog, Relation
 from replicator.codec.page import Page, PullNote
 from replicator.codec.topology import AdaptiveInterval, FixedInterval
 from replicator.errors import Detached, JournalRotten, PeerRefused
 from replicator.journal.journal import Journal
+from replicator.journal.meeting import meet
 from replicator.journal.peer import Peer
 from replicator.journal.reader import LIMIT, Run, batches_in, read_batches
 from replicator.model import BLOCK
@@ -168,13 +169,13 @@ class Pull:
         self._journal.attach(page.group_id, catalog)
 
     def _check_history(self, page: Page) -> None:
-        own = self._journal.catalog
-        theirs = self._source.catalog()
-        if theirs.history != own.history:
+        """Enter epochs that the source is in and this site is not, or refuse to read from it."""
+        relation = meet(self._journal, self._source)
+        if relation is Relation.OLDER:
+            own, theirs = self._journal.catalog.history, self._source.catalog().history
             raise PeerRefused(
-                f"{self._source.device_name}: {page.body.site} is in epoch "
-                f"{theirs.history.last.number}, this site in {own.history.last.number}, and their "
-                "histories differ; nothing is read from it"
+                f"{self._source.device_name}: {page.body.site} is in epoch {theirs.last.number}, "
+                f"this site in {own.last.number}; nothing is read from it until it has followed"
             )
 
     def _budget(self, now: float) -> int:
