@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from replicator.codec.batch import Batch, Point
+from replicator.codec.batch import Batch, Point, parse_header
 from replicator.codec.records import CONTROL_KINDS, RecordKind
 from replicator.journal.survey import Survey
+from replicator.model import BLOCK
 
 _LONGEST_EVENT = 200
 
@@ -34,6 +35,7 @@ def describe(survey: Survey) -> dict[str, object]:
         "head": _point(body.head),
         "restored": _point(body.restored),
         "reclaim": body.reclaim,
+        "oldest": _oldest(survey),
     }
     for mark, reason in sorted(body.marks.items()):
         facts[f"mark_{mark}"] = reason
@@ -101,6 +103,16 @@ def _point(point: Point) -> str:
     return (
         f"{point.position}:{point.digest.hex()}, {point.sequence} records, {_time(point.time_ns)}"
     )
+
+
+def _oldest(survey: Survey) -> str:
+    """Say from where on the ring holds the log: what ``restore to`` can be asked for."""
+    first = survey.first()
+    if first is None:
+        return "nothing is held"
+    header = parse_header(survey.ring.read(first.position, BLOCK))
+    since = _time(header.time_ns) if header is not None else "unknown"
+    return f"the log is held from position {first.position} on, {since}"
 
 
 def _time(at_ns: int) -> str:

@@ -6,6 +6,7 @@ import argparse
 
 from replicator.cli.node import add_group_flag, add_topology_flags, find_node, wants_json
 from replicator.cli.output import print_json
+from replicator.cli.restore_to import add_to_parser
 from replicator.codec.points import EXPECTED
 from replicator.daemon.control import ask
 from replicator.status import RestoreStatus
@@ -13,7 +14,7 @@ from replicator.units import format_size
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add ``restore`` with status, pause, resume and stop."""
+    """Add ``restore`` with status, pause, resume, stop and to."""
     restore = commands.add_parser("restore", help="hold this site's restore, or let it go on")
     inside = restore.add_subparsers(metavar="COMMAND", required=True)
     texts = {
@@ -27,7 +28,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     stopping = inside.add_parser("stop", help="go on up to a point and no further")
     stopping.add_argument("--at", metavar="POINT", required=True, help=EXPECTED)
     stopping.set_defaults(run=run_command, command="restore-stop")
-    for parser in (*parsers, stopping):
+    for parser in (*parsers, stopping, add_to_parser(inside)):
         add_topology_flags(parser)
         add_group_flag(parser)
 

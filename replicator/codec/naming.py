@@ -14,6 +14,7 @@ from replicator.codec.topology import Group, Site, Topology
 DEFAULT_TOPOLOGY_PATH = "/etc/towline/topology.yml"
 DEFAULT_SITE_PATH = "/etc/towline/site"
 DEFAULT_SECRETS_PATH = "/etc/towline/secrets.yml"
+STATE_DIRECTORY = "/var/lib/towline"
 RUN_DIRECTORY = "/run/towline"
 CONTROL_UNIX_GROUP = "towline"
 PORTAL_PORT = 3260
@@ -36,6 +37,20 @@ def volume_path(site: Site, group: str, volume: str) -> str:
     if site.devices.kind == "lvm":
         return f"/dev/{site.devices.path}/{group}-{volume}"
     return f"{site.devices.path}/{group}.{volume}.img"
+
+
+def images_directory(site: Site, group: str) -> str:
+    """Return where the notes of a group's kept images are (on files, the clones too)."""
+    if site.devices.kind == "lvm":
+        return f"{STATE_DIRECTORY}/images/{group}"
+    return f"{site.devices.path}/{group}.images"
+
+
+def image_volume_path(site: Site, group: str, volume: str, image: str) -> str:
+    """Return the path of a volume's clone in a kept image; names hold no dot, so it is unique."""
+    if site.devices.kind == "lvm":
+        return f"/dev/{site.devices.path}/{group}-{volume}.{image}"
+    return f"{images_directory(site, group)}/{image}.{volume}.img"
 
 
 def peer_journal_path(topology: Topology, group: str, peer: str) -> str:
