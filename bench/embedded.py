@@ -49,6 +49,7 @@ BARS = {
     "4k random x1": 0.6,
     "128k sequential x8": 0.85,
 }
+CATCH_UP_BAR = 0.8
 MEMORY_BAR = 150 << 20
 TICK_MICROSECONDS = 1e6 / os.sysconf("SC_CLK_TCK")
 
@@ -180,6 +181,9 @@ def _medians(samples: dict[str, dict[str, list[Sample]]]) -> dict[str, object]:
             name: {key: statistics.median(each[key] for each in rounds) for key in rounds[0]}
             for name, rounds in by_server.items()
         }
+        spreads = {
+            name: _spread([each["iops"] for each in rounds]) for name, rounds in by_server.items()
+        }
         ratios = [
             ours["iops"] / theirs["iops"]
             for ours, theirs in zip(by_server["towline"], by_server["qemu-nbd none"], strict=True)
@@ -187,6 +191,8 @@ def _medians(samples: dict[str, dict[str, list[Sample]]]) -> dict[str, object]:
         ratio = medians["towline"]["iops"] / medians["qemu-nbd none"]["iops"]
         workloads[workload] = {
             "medians": medians,
+            "spreads": spreads,
+            "ratio_spread": _spread(ratios),
             "rounds": {name: [round(s["iops"]) for s in r] for name, r in by_server.items()},
             "ratio_of_medians": round(ratio, 3),
             "median_of_ratios": round(statistics.median(ratios), 3),
@@ -194,6 +200,11 @@ def _medians(samples: dict[str, dict[str, list[Sample]]]) -> dict[str, object]:
             "met": ratio >= BARS[workload],
         }
     return workloads
+
+
+def _spread(values: list[float]) -> list[float]:
+    """Return the smallest and the largest of some rounds."""
+    return [round(min(values), 3), round(max(values), 3)]
 
 
 def measure_catch_up(folder: Path, rounds: int, console: Console) -> dict[str, object]:
@@ -223,10 +234,15 @@ def measure_catch_up(folder: Path, rounds: int, console: Console) -> dict[str, o
     finally:
         lab.kill_all()
     medians = {name: statistics.median(each) for name, each in rates.items()}
+    ratios = [pull / dd for pull, dd in zip(rates["pull"], rates["dd O_DIRECT"], strict=True)]
+    ratio = medians["pull"] / medians["dd O_DIRECT"]
     return {
         "bytes_per_second": medians,
         "rounds": {name: [round(rate) for rate in each] for name, each in rates.items()},
-        "pull_over_dd": round(medians["pull"] / medians["dd O_DIRECT"], 3),
+        "pull_over_dd": round(ratio, 3),
+        "ratio_spread": _spread(ratios),
+        "bar": CATCH_UP_BAR,
+        "met": ratio >= CATCH_UP_BAR,
     }
 
 
@@ -293,9 +309,10 @@ def _restore_rate(lab: EmbeddedLab) -> float | None:
 def print_table(result: dict[str, object], console: Console) -> None:
     """Print medians, ratios and bars."""
     table = Table(
-        title="embedded: medians; CPU: the server's for each write; ratio: to qemu-nbd none"
+        title="embedded: medians and (least-most); us: server's CPU for each write; "
+        "ratio: to qemu-nbd none"
     )
-    for heading in ("workload", "server", "writes/s", "MiB/s", "CPU us", "ratio", "bar"):
+    for heading in ("workload", "server", "writes/s", "", "MiB/s", "us", "ratio", "bar"):
         table.add_column(heading, no_wrap=True)
     workloads = result["workloads"]
     assert isinstance(workloads, dict)
@@ -310,6 +327,7 @@ def print_table(result: dict[str, object], console: Console) -> None:
                 workload,
                 name,
                 f"{median['iops']:,.0f}",
+                "({:,.0f}-{:,.0f})".format(*entry["spreads"][name]),
                 f"{median['bytes_per_second'] / (1 << 20):,.0f}",
                 f"{cpu:.0f}" if cpu is not None else "",
                 f"{median['iops'] / base:.2f}",
@@ -319,7 +337,13 @@ def print_table(result: dict[str, object], console: Console) -> None:
     catch_up = result["catch_up"]
     assert isinstance(catch_up, dict)
     rates = {name: rate / (1 << 20) for name, rate in catch_up["bytes_per_second"].items()}
-    console.print("MiB/s: " + "   ".join(f"{name} {rate:,.0f}" for name, rate in rates.items()))
+    least, most = catch_up["ratio_spread"]
+    console.print(
+        "catch-up, MiB/s: "
+        + "   ".join(f"{name} {rate:,.0f}" for name, rate in rates.items())
+        + f"   pull/dd {catch_up['pull_over_dd']:.2f} ({least:.2f}-{most:.2f}), "
+        + f"bar {CATCH_UP_BAR} {'met' if catch_up['met'] else 'MISSED'}"
+    )
     memory = result["rss_anon_bytes_max"]
     assert isinstance(memory, int)
     console.print(f"RssAnon of replicatord, largest: {memory >> 20} MiB (bar {MEMORY_BAR >> 20})")
@@ -337,7 +361,7 @@ def main() -> int:
     if missing:
         print(f"bench: missing {', '.join(missing)}: run tools/packages.sh", file=sys.stderr)
         return MissingPackage.exit_code
-    console = Console(highlight=False, width=110)
+    console = Console(highlight=False, width=120)
     folder = arguments.folder.absolute()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
