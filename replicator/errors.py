@@ -95,22 +95,6 @@ class PeerAhead(PeerRefused):
     durable, or another primary is at work."""
 
 
-class WentOn(PeerRefused):
-    """A peer's history contains this site's and goes on: this primary's term has ended."""
-
-
-class Overtaken(PeerRefused):
-    """The group went on from a fork below this site's head: its last records are its own."""
-
-    exit_code = 22
-
-
-class SplitBrain(PeerRefused):
-    """Two sites' histories do not contain each other: each has gone on alone."""
-
-    exit_code = 23
-
-
 class Detached(TowlineError):
     """The source has reclaimed records that this site has not received."""
 
@@ -139,6 +123,19 @@ class MissingPackage(TowlineError):
     """A program or package that is needed is not installed."""
 
     exit_code = 17
+
+
+class LegLost(TowlineError):
+    """The near site's journal cannot be written for now: nothing above what is proved is known
+    there. What that means for hosts is the word of the link (or-stop, or-degrade)."""
+
+    exit_code = 19
+
+
+class ShutOut(TowlineError):
+    """This site was fenced, or its near site's ring was sealed: it serves nothing any more."""
+
+    exit_code = 20
 
 
 class RingBroken(TowlineError):

@@ -99,12 +99,32 @@ class RestoreStatus(msgspec.Struct, frozen=True, kw_only=True):
     mismatches: int = 0
 
 
+class LinkStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The sync link of a primary, as its daemon knows it.
+
+    ``state``: synced (each answer is durable at both sites), joining (nearly so), lost. ``held``:
+    hosts wait, reads too (sync-or-stop). ``degraded``: hosts may have been answered what the near
+    site lacks (sync-or-degrade); ``behind_bytes`` is how much, as far as is known.
+    """
+
+    site: str
+    policy: str
+    state: str
+    reason: str
+    since_seconds: float
+    """How long it has been in this state."""
+    held: bool
+    degraded: bool
+    behind_bytes: int
+
+
 class SiteStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One site as this node sees it.
 
-    ``state`` is one of: serving (primary), following (secondary), starting, unattached (its
-    journal never met its source), stopped (own site, no daemon runs), halted and the other marks
-    of its page, unreachable. ``reason`` says why it is not serving or following.
+    ``state`` is one of: serving (primary), held (a primary that waits for its sync link),
+    following (secondary), sealed (its ring was closed), starting, unattached (its journal never
+    met its source), stopped (own site, no daemon runs), halted and the other marks of its page,
+    unreachable. ``reason`` says why it is not serving or following.
     """
 
     site: str
@@ -125,6 +145,10 @@ class SiteStatus(msgspec.Struct, frozen=True, kw_only=True):
     hosts_held: bool = False
     """Whether host writes wait because the ring is full (the daemon at a primary only)."""
     pull: PullStatus | None = None
+    writer: str | None = None
+    """At the near end of a sync link: the primary, which writes this site's ring."""
+    link: LinkStatus | None = None
+    """The sync link that begins here (the daemon at a primary only)."""
     restore: RestoreStatus | None = None
     """Null for the primary, a peer, and a site without data volumes."""
     differing_bytes: int = 0
@@ -411,6 +435,7 @@ def site_from_page(
         used_bytes=used_bytes(body, others),
         pull=pull_status(body.pull),
         differing_bytes=differing_bytes(body),
+        writer=body.writer,
         marks=dict(body.marks),
     )
 

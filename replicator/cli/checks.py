@@ -53,6 +53,7 @@ def check_group(status: GroupStatus, unreachable: str, bounds: Bounds) -> list[C
         *_check_peers(status),
         *_check_lags(status, bounds),
         *_check_journal(status.own),
+        *_check_link(status.own),
         *_check_pull(status),
         *_check_volumes(status),
         *_check_verified(status),
@@ -76,6 +77,9 @@ def _check_state(own: SiteStatus) -> Check:
     text = f"{own.state}: {own.reason}" if own.reason else own.state
     if own.state in ("serving", "following"):
         return Check("state", Verdict.OK, text)
+    if own.state == "sealed":
+        hint = "its readers drain it to there; then one of them can be promoted"
+        return Check("state", Verdict.WARNING, text, hint)
     if own.state in ("starting", "unattached"):
         return Check("state", Verdict.WARNING, text, "wait for the first contact with the source")
     return Check("state", Verdict.FAILED, text, "read the reason; look at the daemon's log")
@@ -139,9 +143,30 @@ def _check_journal(own: SiteStatus) -> Iterator[Check]:
         yield Check("journal", Verdict.OK, text)
 
 
+def _check_link(own: SiteStatus) -> Iterator[Check]:
+    """The sync link that begins here: in sync, held, or degraded with what is missing."""
+    link = own.link
+    if link is None:
+        return
+    name, ago = f"link {link.site}", format_duration(link.since_seconds)
+    if link.held:
+        hint = f"is {link.site} up, and its replicatord? see the runbook near-site-gone"
+        text = f"hosts are held for {ago}: {link.reason}"
+        yield Check(name, Verdict.FAILED, text, hint)
+    elif link.degraded:
+        hint = "the near site is brought up when it can be written; see the runbook link-cut"
+        missing = f"{format_size(link.behind_bytes)} missing there"
+        text = f"degraded, {link.state} for {ago}, {missing}: {link.reason}"
+        yield Check(name, Verdict.WARNING, text, hint)
+    elif link.state != "synced":
+        yield Check(name, Verdict.WARNING, f"{link.state} for {ago}: {link.reason}")
+    else:
+        yield Check(name, Verdict.OK, f"in sync for {ago} ({link.policy})")
+
+
 def _check_pull(status: GroupStatus) -> Iterator[Check]:
     own = status.own
-    if own.role != "secondary" or own.state == "unattached":
+    if own.role != "secondary" or own.state == "unattached" or own.writer is not None:
         return
     if own.pull is None:
         yield Check("pull", Verdict.WARNING, "none yet", "look at the link to the source")

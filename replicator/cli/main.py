@@ -20,6 +20,7 @@ from replicator.cli import (
     policy,
     pulls,
     restore,
+    seal,
     status,
     target,
     verify,
@@ -45,6 +46,7 @@ _COMMANDS = (
     journal,
     config,
     target,
+    seal,
 )
 
 

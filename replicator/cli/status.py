@@ -90,6 +90,18 @@ def _interval(pull: PullStatus | None) -> str:
     return f"{format_duration(pull.interval_seconds)} ({pull.reason})" if pull else ""
 
 
+def _link(site: SiteStatus) -> str:
+    link = site.link
+    assert link is not None
+    said = "in sync" if link.state == "synced" else link.state
+    extra = ", hosts are held" if link.held else ""
+    if link.degraded:
+        extra = f", degraded: {format_size(link.behind_bytes)} missing at {link.site}"
+    why = f": {link.reason}" if link.reason else ""
+    since = format_duration(link.since_seconds)
+    return f"link {site.site}-{link.site} ({link.policy}): {said} for {since}{extra}{why}"
+
+
 def _remarks(status: GroupStatus) -> list[str]:
     remarks = [f"{site.site}: {site.state}: {site.reason}" for site in status.sites if site.reason]
     for site in status.sites:
@@ -102,6 +114,7 @@ def _remarks(status: GroupStatus) -> list[str]:
             remarks.append(
                 f"{site.site}: {size} of its volumes differ: replicatorctl verify report"
             )
+    remarks += [_link(site) for site in status.sites if site.link is not None]
     for volume in status.volumes:
         if volume.state == "failed":
             remarks.append(f"volume {volume.name}: failed: {volume.reason}")

@@ -27,6 +27,7 @@ from replicator.daemon.operations import operations
 from replicator.daemon.verifying import verify_handlers
 from replicator.errors import TowlineError
 from replicator.group.bookmarking import make_bookmark
+from replicator.group.commit_runner import CommitRunner
 from replicator.group.devices import open_site
 from replicator.group.report import group_status, pull_history
 from replicator.group.site import SiteRuntime
@@ -116,13 +117,11 @@ def _serve(runtime: SiteRuntime, front_end: FrontEnd | None) -> None:
     try:
         if front_end is not None:
             front_end.hold()
-        runtime.start()
-        if front_end is not None and runtime.runner is not None:
             runtime.on_halt = _in_background(front_end)
-            runtime.on_volumes = front_end.follow
-            front_end.start(runtime.runner)
-            if runtime.state == "halted":
-                front_end.stop()
+            runtime.on_serving = _starting(runtime, front_end)
+        runtime.start()
+        if front_end is not None and runtime.state == "halted":
+            front_end.stop()
         gc.freeze()  # what is loaded by now lives as long as the process
         notify_systemd("READY=1")
         log.info(
@@ -135,6 +134,14 @@ def _serve(runtime: SiteRuntime, front_end: FrontEnd | None) -> None:
             front_end.stop()
         runtime.stop()
     log.info("ended")
+
+
+def _starting(runtime: SiteRuntime, front_end: FrontEnd) -> Callable[[CommitRunner], None]:
+    def start(runner: CommitRunner) -> None:
+        front_end.start(runner)
+        runtime.on_volumes = front_end.follow
+
+    return start
 
 
 def _in_background(front_end: FrontEnd) -> Callable[[], None]:

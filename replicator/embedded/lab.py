@@ -79,13 +79,10 @@ class EmbeddedLab:
         chain = self.plan.sites
         sites: dict[str, object] = {chain[0]: {"primary": True}}
         for upstream, name in itertools.pairwise(chain):
-            interval = copy.deepcopy(dict(self.plan.interval))  # YAML would alias it
-            sites[name] = {
-                "upstream": upstream,
-                "link": "pull",
-                "interval": interval,
-                **self.plan.site_options.get(name, {}),
-            }
+            part = {"upstream": upstream, "link": "pull", **self.plan.site_options.get(name, {})}
+            if part["link"] == "pull" and "interval" not in part:
+                part["interval"] = copy.deepcopy(dict(self.plan.interval))  # YAML would alias it
+            sites[name] = part
         group = {
             "volumes": dict(self.plan.volumes),
             "journal": {"size": self.plan.journal, "when_full": "hold"},
@@ -101,7 +98,7 @@ class EmbeddedLab:
     def make_files(topology: Topology, name: str) -> None:
         """Preallocate one site's files and format its journal."""
         site, group = topology.site(name), topology.group(GROUP)
-        for volume in group.volumes:
+        for volume in group.volumes if group.site(name).data else ():
             path = Path(naming.volume_path(site, GROUP, volume.name))
             preallocate(path, volume.size_bytes, written=True)
         journal = Path(naming.journal_path(site, GROUP))
@@ -184,7 +181,11 @@ class EmbeddedLab:
     def digests(self, volumes: Iterable[str] = ()) -> dict[str, dict[str, str]]:
         """Return SHA-256 of every site's volumes (the plan's, or these), by volume and site."""
         return {
-            volume: {name: file_digest(s.volume_path(volume)) for name, s in self.sites.items()}
+            volume: {
+                name: file_digest(site.volume_path(volume))
+                for name, site in self.sites.items()
+                if site.volume_path(volume).exists()
+            }
             for volume in volumes or self.plan.volumes
         }
 

@@ -24,6 +24,8 @@ MOST_WAITING = 2048
 """Requests that may wait before submit does."""
 
 _ROOM_POLL_SECONDS = 0.05
+_HELD_SECONDS = 0.05
+"""Between two tries of a batch that the sync link holds."""
 
 
 class CommitRunner:
@@ -38,9 +40,11 @@ class CommitRunner:
         commit: Commit,
         volumes: Mapping[int, HostVolume],
         on_halt: Callable[[Exception], None],
+        see: Callable[[HostVolume], HostVolume] = lambda volume: volume,
     ) -> None:
         self._commit = commit
         self._volumes = volumes
+        self._see = see
         self._on_halt = on_halt
         self._inbox: SimpleQueue[Sequence[HostWrite]] = SimpleQueue()
         self._events: SimpleQueue[Sequence[ControlRecord]] = SimpleQueue()
@@ -54,6 +58,7 @@ class CommitRunner:
         self._applied = 0  # of those; the apply thread's
         self._starved = False  # the commit thread wants to be woken when a batch is applied
         self._ended = False
+        self._ending = threading.Event()
         self._threads = [
             threading.Thread(target=self._guard, args=(target,), name=name, daemon=True)
             for name, target in (("commit", self._commit_batches), ("apply", self._apply_batches))
@@ -62,12 +67,17 @@ class CommitRunner:
     @property
     def volumes(self) -> Sequence[HostVolume]:
         """The group's data volumes as they are now."""
-        return list(self._volumes.values())
+        return [self._see(volume) for volume in self._volumes.values()]
 
     @property
     def held(self) -> bool:
         """Whether requests wait that no batch can take (the ring is full)."""
         return self._commit.waiting > 0 and self._commit.held_by_space
+
+    @property
+    def held_by_link(self) -> bool:
+        """Whether a batch waits for the sync link, and everything behind it."""
+        return self._commit.ahead is not None and self._commit.link_holds
 
     def start(self) -> None:
         """Begin to serve."""
@@ -116,6 +126,7 @@ class CommitRunner:
         """Take no further batch."""
         with self._room:
             self._ended = True
+            self._ending.set()
             self._room.notify_all()
         self._inbox.put(())
         self._to_apply.put(None)
@@ -153,7 +164,8 @@ class CommitRunner:
         commit.submit(requests)
         prepared = commit.prepare()
         while prepared is not None:
-            commit.append(prepared)
+            if not self._append(prepared):
+                return
             commit.apply(prepared)
             commit.answer(prepared)
             prepared = commit.prepare() if commit.waiting else None
@@ -182,13 +194,21 @@ class CommitRunner:
         """Append batches until nothing waits or the next one must wait."""
         commit = self._commit
         while (prepared := self._next()) is not None:
-            commit.append(prepared)
+            if not self._append(prepared):
+                return
             if not self._unapplied and not commit.waiting and self._inbox.empty():
                 commit.apply(prepared)
                 commit.answer(prepared)
                 continue
             self._handed_over += 1
             self._to_apply.put(prepared)
+
+    def _append(self, prepared: Prepared) -> bool:
+        """Append the batch, however long the sync link holds it; False if the end comes first."""
+        while not self._commit.append(prepared):
+            if self._ending.wait(_HELD_SECONDS):
+                return False
+        return True
 
     def _next(self) -> Prepared | None:
         """Return the next batch; None if nothing waits, it must wait, or this is the end."""

@@ -10,7 +10,7 @@ from replicator.codec import naming
 from replicator.codec.history import Catalog, VolumeEntry
 from replicator.codec.topology import Group, GroupSite, Topology
 from replicator.codec.volume_changes import describe_change, difference
-from replicator.errors import DeviceUnusable, Refused, WrongJournal
+from replicator.errors import DeviceUnusable, WrongJournal
 from replicator.group.volume_set import OpenVolume, VolumeSet
 from replicator.journal.format import NewJournal
 from replicator.journal.journal import Journal, Owner
@@ -18,6 +18,7 @@ from replicator.journal.layout import ring_place
 from replicator.journal.peer import Peer
 from replicator.seams.blockdevice import VolumeDevice
 from replicator.seams.filedevice import CachedDevice, DirectDevice
+from replicator.seams.legdevice import FileLeg, IscsiLeg, LegDevice
 from replicator.seams.remotedevice import RemoteJournalDevice
 from replicator.seams.volume import DataVolume
 
@@ -37,6 +38,8 @@ class SiteDevices:
     peers: dict[str, Peer]
     open_volume: OpenVolume = _no_device
     """Opens the device of a volume that comes to the group later."""
+    leg: LegDevice | None = None
+    """At the primary of a sync link: the near site's journal, to be written."""
 
     def close(self) -> None:
         """Close everything; locks are given up."""
@@ -45,6 +48,8 @@ class SiteDevices:
             volume.device.close()
         for peer in self.peers.values():
             peer.close()
+        if self.leg is not None:
+            self.leg.close()
 
 
 def catalog_volumes(group: Group) -> tuple[VolumeEntry, ...]:
@@ -88,11 +93,6 @@ def open_site(topology: Topology, group_name: str, site_name: str, boot_id: byte
     group = topology.group(group_name)
     site = topology.site(site_name)
     part = group.site(site_name)
-    if group.near is not None or not part.data:
-        raise Refused(
-            f"group {group_name}: sync links and sites without data are read and exported by this "
-            "release, but replicatord does not run them yet"
-        )
     others = tuple(each.name for each in group.peers(site_name))
     device = DirectDevice(Path(naming.journal_path(site, group_name)), writable=True, lock=True)
 
@@ -118,7 +118,17 @@ def open_site(topology: Topology, group_name: str, site_name: str, boot_id: byte
         )
         for name in others
     }
-    return SiteDevices(journal, opened.by_id, peers, open_volume)
+    return SiteDevices(journal, opened.by_id, peers, open_volume, _leg(topology, group, part))
+
+
+def _leg(topology: Topology, group: Group, part: GroupSite) -> LegDevice | None:
+    near = group.near
+    if near is None or not part.primary:
+        return None
+    path = Path(naming.leg_path(topology, group.name, near.name))
+    if topology.site(near.name).devices.kind == "directory":
+        return FileLeg(path)
+    return IscsiLeg(path, naming.leg_target_iqn(topology.iqn_prefix, group.name, near.name))
 
 
 def _first_volumes(journal: Journal, group: Group) -> tuple[VolumeEntry, ...]:

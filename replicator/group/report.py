@@ -17,6 +17,7 @@ from replicator.status import (
     Counters,
     DaemonStatus,
     GroupStatus,
+    LinkStatus,
     MeasuredStatus,
     PullHistory,
     PullStatus,
@@ -161,6 +162,9 @@ def _own_status(runtime: SiteRuntime, head: Point | None) -> SiteStatus:
     held = runtime.runner is not None and runtime.runner.held
     if not reason and held:
         reason = "journal full: hosts are held until a reader has received more"
+    link = _link_status(runtime)
+    if not reason and link is not None and link.held and runtime.runner is not None:
+        reason = f"hosts are held: {link.reason}"
     return SiteStatus(
         site=runtime.part.name,
         view="daemon",
@@ -176,11 +180,29 @@ def _own_status(runtime: SiteRuntime, head: Point | None) -> SiteStatus:
         used_bytes=int(journal.used_fraction * body.ring_size),
         hosts_held=held,
         pull=pulls[-1] if pulls else pull_status(body.pull),
+        writer=body.writer,
+        link=link,
         restore=restore_status(runtime) if role == "secondary" and runtime.part.data else None,
         differing_bytes=differing_bytes(body),
         marks=dict(body.marks),
         faults=dict(runtime.faults),
         rpo_seconds=runtime.part.rpo_seconds,
+    )
+
+
+def _link_status(runtime: SiteRuntime) -> LinkStatus | None:
+    link = runtime.link
+    if link is None:
+        return None
+    return LinkStatus(
+        site=link.site,
+        policy=link.policy,
+        state=link.state.value,
+        reason=link.reason,
+        since_seconds=runtime.clock.monotonic() - link.changed_at,
+        held=link.held,
+        degraded=link.degraded,
+        behind_bytes=link.behind_bytes,
     )
 
 

@@ -16,22 +16,36 @@ from replicator.clock import Clock
 from replicator.codec.batch import Point
 from replicator.codec.page import RestoreStop
 from replicator.codec.topology import Group
-from replicator.errors import DeviceFailed, JournalFailed, PeerAhead, TowlineError, WrongJournal
+from replicator.errors import (
+    DeviceFailed,
+    JournalFailed,
+    JournalRotten,
+    PeerAhead,
+    ShutOut,
+    TowlineError,
+    WrongJournal,
+)
 from replicator.group.commit_runner import CommitRunner
 from replicator.group.devices import SiteDevices, check_catalog
-from replicator.group.mover_thread import MoverThread, in_thread
+from replicator.group.held_reads import HeldVolume
+from replicator.group.leg_thread import LegThread
+from replicator.group.mover_thread import MoverThread
 from replicator.group.verification import Verification
 from replicator.group.volume_set import VolumeSet
 from replicator.group.volume_watch import VolumeWatch
-from replicator.journal.journal import HALTED
+from replicator.journal.journal import FENCED, HALTED
+from replicator.journal.leg import Leg
 from replicator.journal.peer import Peer
 from replicator.journal.recovery import Recovered, recover
+from replicator.model import HostVolume
 from replicator.movers.checkpoint import Checkpoint
 from replicator.movers.commit import Commit
 from replicator.movers.judge import Judge
+from replicator.movers.near import Near
 from replicator.movers.pull import Pull, PullReport
 from replicator.movers.restore import Restore, RestoreTotals
 from replicator.movers.restore_pace import RestorePace
+from replicator.movers.sync_link import RETRY_SECONDS, SyncLink
 from replicator.seams.filedevice import aligned_buffer
 from replicator.seams.load import LoadMeter
 
@@ -44,6 +58,8 @@ _WATCH_SECONDS = 1.0
 _OBSERVE_SHORT_SECONDS = 0.1
 _FIRST_LOOK_SECONDS = 5.0
 _IDLE_RESTORE_SECONDS = 1.0
+_NEAR_SECONDS = 0.2
+_FATAL_AT_NEAR = (JournalRotten, WrongJournal)
 
 
 def known_primary_head(peers: Iterable[Peer]) -> Point | None:
@@ -53,7 +69,11 @@ def known_primary_head(peers: Iterable[Peer]) -> Point | None:
 
 
 class SiteRuntime:
-    """Runs a group at a site. ``state`` is starting, serving, following, unattached or halted."""
+    """Runs a group at a site.
+
+    ``state`` is starting, held (a primary that its sync link has not admitted yet), serving,
+    following, sealed (a near site whose ring was closed), unattached or halted.
+    """
 
     def __init__(
         self,
@@ -82,6 +102,8 @@ class SiteRuntime:
         """At a serving primary."""
         self.recovered: Recovered | None = None
         self.on_halt: Callable[[], None] = lambda: None
+        self.on_serving: Callable[[CommitRunner], None] = lambda runner: None
+        """Called once when hosts may be served: in ``start``, or later by a sync link's mover."""
         self._load = LoadMeter()
         self.restore = Restore(self.journal, devices.volumes)
         self._checkpoint = Checkpoint(self.journal, devices.volumes, self._applied)
@@ -102,6 +124,10 @@ class SiteRuntime:
         self._threads: dict[str, MoverThread] = {}
         self._lock = threading.Lock()
         self._restoring = threading.Lock()
+        self._ended = threading.Event()
+        self._leg_thread: LegThread | None = None
+        self.link = self._make_link()
+        self._near: Near | None = None
 
     @property
     def primary(self) -> bool:
@@ -114,6 +140,8 @@ class SiteRuntime:
         return self.restore.totals
 
     def _applied(self) -> Point:
+        if not self.part.data:
+            return self.journal.head
         return self.commit.applied if self.commit is not None else self.restore.applied
 
     def hold_restore(
@@ -140,8 +168,10 @@ class SiteRuntime:
     def start(self) -> None:
         """Recover, redo, look at the peers (a primary), publish, then run.
 
-        Raises what recovery raises, and PeerAhead; nothing runs then.
+        A primary with a sync link is held first: it serves when the link has admitted it. Raises
+        what recovery raises, PeerAhead and ShutOut; nothing runs then.
         """
+        self._refuse_if_shut_out()
         self.recovered = recover(self.journal)
         self.restore = Restore(self.journal, self.devices.volumes)  # it begins at what was found
         log.info(
@@ -153,15 +183,19 @@ class SiteRuntime:
         )
         observers = self._observers()
         if self.primary:
-            while self.restore.step(self.clock.monotonic()):
-                pass
-            self._look_first()
-            self.journal.publish(unmark={HALTED})
-            self._start_commit()
+            self._add_thread("verify", self._verify_step)
+        if self.link is not None:
+            self.state, self.reason = "held", f"until {self.link.site} has been asked"
+            self._add_thread("link", self._link_step)
+        elif self.primary:
+            self._serve()
         else:
             if HALTED in self.journal.body.marks:
                 self.journal.publish(unmark={HALTED})
             self.state = "following" if self.journal.attached else "unattached"
+            if (sealed := self.journal.body.sealed) is not None:
+                why = self.journal.body.marks.get(FENCED, "")
+                self.state, self.reason = "sealed", f"closed at position {sealed[0]}: {why}"
             self._add_secondary_threads()
         self._add_thread("checkpoint", self._checkpoint_step)
         self._add_thread("volumes", self._watch_step)
@@ -172,21 +206,25 @@ class SiteRuntime:
 
     def stop(self) -> None:
         """End every mover, checkpoint once more, close the devices."""
+        self._ended.set()
         if self.runner is not None:
             self.runner.stop()
         for thread in self._threads.values():
             if not thread.stop(timeout=2.0):
                 log.warning("thread still waits in the kernel name=%s", thread.name)
-        if self.state in ("serving", "following"):
+        if self.state in ("serving", "following", "sealed"):
             with suppress(DeviceFailed):
                 self._checkpoint.run(self.clock.monotonic())
+        if self._leg_thread is not None and not self._leg_thread.stop(timeout=2.0):
+            log.warning("the leg still waits in the kernel")
         self.devices.close()
 
-    def halt(self, reason: str) -> None:
+    def halt(self, reason: str, *, shut_out: bool = False) -> None:
         """Answer hosts nothing more and say why, in the page too if it can be written.
 
         The mover that failed has ended; others go on with what is sound (a secondary whose restore
-        halts still receives), so that less is missing when the cause is mended.
+        halts still receives), so that less is missing when the cause is mended. ``shut_out`` is
+        remembered over restarts: another site may have gone on.
         """
         with self._lock:
             if self.state == "halted":
@@ -195,27 +233,77 @@ class SiteRuntime:
         log.error("halted reason=%r", reason)
         if self.runner is not None:
             self.runner.halt()
+        self._ended.set()
         self.on_halt()
+        marks = {HALTED: reason, FENCED: reason} if shut_out else {HALTED: reason}
         with suppress(DeviceFailed):
-            self.journal.publish(mark={HALTED: reason})
+            self.journal.publish(mark=marks)
+
+    def _refuse_if_shut_out(self) -> None:
+        body = self.journal.body
+        if self.primary and (body.sealed is not None or FENCED in body.marks):
+            raise ShutOut(
+                f"{self.journal.device.name}: this site was shut out "
+                f"({body.marks.get(FENCED, 'its ring is sealed')}); see which site serves: "
+                "replicatorctl status"
+            )
 
     # -- primary ---------------------------------------------------------------------------
 
-    def _start_commit(self) -> None:
-        self.commit = Commit(self.journal, self.devices.volumes, self.clock, aligned_buffer)
+    def _make_link(self) -> SyncLink | None:
+        near = self.group.near
+        if not self.primary or near is None or self.devices.leg is None:
+            return None
+        self._leg_thread = LegThread(near.name)
+        leg = Leg(near.name, self.devices.leg, self.journal)
+        peer = self.devices.peers[near.name]
+        now = self.clock.monotonic
+        return SyncLink(self.journal, leg, peer, near.link, self._leg_thread, now)
+
+    def _link_step(self) -> float:
+        """Be admitted by the near site, serve, and from then on do what the link needs."""
+        link = self.link
+        assert link is not None
+        if self.commit is not None:
+            return link.step(self.clock.monotonic())
+        if not link.admit():
+            self.reason = f"hosts are held until {link.site} is there again: {link.reason}"
+            return RETRY_SECONDS
+        self._serve()
+        return 0.0
+
+    def _serve(self) -> None:
+        """Redo, look at the peers, publish, and begin to take writes."""
+        while self.restore.step(self.clock.monotonic()):
+            pass
+        self._look_first()
+        self.journal.publish(unmark={HALTED})
+        self.commit = Commit(
+            self.journal, self.devices.volumes, self.clock, aligned_buffer, self.link
+        )
         self.runner = CommitRunner(
-            self.commit, self.devices.volumes, lambda error: self.halt(str(error))
+            self.commit,
+            self.devices.volumes,
+            lambda error: self.halt(str(error), shut_out=isinstance(error, ShutOut)),
+            self._hosts_see,
         )
         self.runner.start()
         self.verification = Verification(
             self.journal, self.devices.volumes, self.commit, self.runner
         )
         self.verification.go_on(self.group.verify_rate)
-        self._add_thread("verify", self._verify_step)
-        self.state = "serving"
+        self.state, self.reason = "serving", ""
+        self.on_serving(self.runner)
+
+    def _hosts_see(self, volume: HostVolume) -> HostVolume:
+        link = self.link
+        if link is None or link.policy != "sync-or-stop":
+            return volume
+        return HeldVolume(volume, lambda: link.held, self._ended)
 
     def _verify_step(self) -> float:
-        assert self.verification is not None
+        if self.verification is None:
+            return _WATCH_SECONDS  # not serving yet
         return self.verification.step(self.clock.monotonic())
 
     def _look_first(self) -> None:
@@ -247,6 +335,13 @@ class SiteRuntime:
     def _add_secondary_threads(self) -> None:
         upstream = self.part.upstream
         assert upstream is not None
+        if self.part.data:
+            self.restore.pace = RestorePace(self.journal, self.part.restore, self._load.part)
+            self._add_thread("restore", self._restore_step)
+        if self.part.sync:
+            self._near = Near(self.journal, self.devices.peers[upstream])
+            self._add_thread("near", self._near_step)
+            return
         self._pull = self.pull = Pull(
             self.journal,
             self.devices.peers[upstream],
@@ -254,11 +349,8 @@ class SiteRuntime:
             self.clock,
             load=self._load.part,
             primary_head=lambda: known_primary_head(self.devices.peers.values()),
-            ahead=in_thread,
         )
-        self.restore.pace = RestorePace(self.journal, self.part.restore, self._load.part)
         self._add_thread("pull", self._pull_step)
-        self._add_thread("restore", self._restore_step)
 
     def _pull_step(self) -> float:
         attached = self.journal.attached
@@ -271,9 +363,25 @@ class SiteRuntime:
             self._note_page(self.devices.peers[report.source])
             self._clear("pull")
             if report.bytes:
-                self._threads["restore"].wake()
-                self._threads["checkpoint"].wake()
+                self._wake("restore", "checkpoint")
         return max(0.0, self._pull.due_at - self.clock.monotonic())
+
+    def _near_step(self) -> float:
+        assert self._near is not None
+        attached = self.journal.attached
+        moved = self._near.step(self.clock.monotonic())
+        if not attached:
+            check_catalog(self.journal, self.journal.catalog, self.watch.group)
+            self.state = "following"
+        self._clear("near")
+        if moved:
+            self._wake("restore", "checkpoint")
+        return 0.0 if moved else _NEAR_SECONDS
+
+    def _wake(self, *names: str) -> None:
+        for name in names:
+            if name in self._threads:
+                self._threads[name].wake()
 
     def _restore_step(self) -> float:
         with self._restoring:
@@ -293,8 +401,10 @@ class SiteRuntime:
         return _WATCH_SECONDS
 
     def _checkpoint_step(self) -> float:
+        if self.primary and self.commit is None:
+            return _CHECKPOINT_TICK  # held: nobody may count on a head that is not admitted yet
         said = self._checkpoint.step(self.clock.monotonic())
-        if said and not self.primary and self._pull.has_room_again:
+        if said and self.pull is not None and self.pull.has_room_again:
             self._threads["pull"].wake()
         return _CHECKPOINT_TICK
 
@@ -303,7 +413,7 @@ class SiteRuntime:
         return {
             f"peer {name}": self._observer(peer)
             for name, peer in self.devices.peers.items()
-            if name != self.part.upstream
+            if name != self.part.upstream or self.part.sync
         }
 
     def _observer(self, peer: Peer) -> Callable[[], float]:
@@ -340,11 +450,14 @@ class SiteRuntime:
         if isinstance(error, JournalFailed | PeerAhead) or not isinstance(error, TowlineError):
             self.halt(f"{name}: {error}")
             return None
+        if isinstance(error, ShutOut):
+            self.halt(f"{name}: {error}", shut_out=True)
+            return None
         if self.faults.get(name) != str(error):
             log.warning("mover fails mover=%r reason=%r", name, str(error))
         self.faults[name] = str(error)
-        if name == "restore":
-            self.halt(f"restore: {error}")
+        if name in ("restore", "link") or (name == "near" and isinstance(error, _FATAL_AT_NEAR)):
+            self.halt(f"{name}: {error}")
             return None
         if name == "pull":
             if isinstance(error, WrongJournal):

@@ -16,7 +16,7 @@ import msgspec
 
 from replicator.codec.batch import Point
 from replicator.codec.digest import digest
-from replicator.codec.history import Catalog, History, Relation, decode_catalog, encode_catalog
+from replicator.codec.history import Catalog, decode_catalog, encode_catalog
 from replicator.codec.page import CatalogRef, OwnerBody, Page, PeerNote, PullNote, RestoreStop
 from replicator.errors import DeviceFailed, JournalFailed, JournalRotten, NotAJournal, WrongJournal
 from replicator.journal.layout import CATALOG_SLOT_BYTES, CATALOG_SLOTS_AT, RingPlace
@@ -34,6 +34,8 @@ FENCED = "fenced"
 
 INCONSISTENT = "inconsistent"
 """The mark of a site whose volumes equal no point of the log, until a resync has ended."""
+DEGRADED = "degraded"
+"""The mark of a primary that has answered hosts without its near site (``sync-or-degrade``)."""
 
 MARK_REASON_LENGTH = 200
 """Characters of a reason that a page keeps: all marks must fit into its block."""
@@ -151,6 +153,15 @@ class Journal:
         return min(self._older.body.reclaim, self._newer.body.reclaim)
 
     @property
+    def copies_agree(self) -> bool:
+        """Whether both copies of the page state the same head and reclaim.
+
+        Others count by the older one; at an idle site nobody would ever write it again.
+        """
+        older, newer = self._older.body, self._newer.body
+        return (older.head.position, older.reclaim) == (newer.head.position, newer.reclaim)
+
+    @property
     def free_bytes(self) -> int:
         """Bytes that may be appended now."""
         return self.reclaim + self.ring.place.size - self.head.position
@@ -189,7 +200,9 @@ class Journal:
     @property
     def used_fraction(self) -> float:
         """Part of the ring that is needed by someone, 0 to 1."""
-        floor = min([self.restored.position, *self._received()])
+        received = [note.received[0] for note in self.peers.values()]
+        missing = set(self.owner.peers) - set(self.peers)
+        floor = min([self.restored.position, *received, *([0] if missing else [])])
         return min(1.0, (self.head.position - floor) / self.ring.place.size)
 
     def append(self, parts: Sequence[Buffer], end: Point, catalog: Catalog | None = None) -> None:
@@ -200,6 +213,15 @@ class Journal:
         can state that head before). On DeviceFailed the head stays and nothing may be answered;
         recovery decides.
         """
+        self.write_ahead(parts, end)
+        self.advance(end, catalog)
+
+    def write_ahead(self, parts: Sequence[Buffer], end: Point) -> None:
+        """Write whole batches behind the head and flush once; the head stays where it is.
+
+        Durable in this ring on return. For a primary whose batches have to be durable in another
+        ring, too, before they count: ``advance`` says that they are.
+        """
         at = self.head.position
         assert end.position - at == sum(len(part) for part in parts) <= self.free_bytes
         with _own_device():
@@ -207,6 +229,12 @@ class Journal:
                 self.ring.write(at, part)
                 at += len(part)
             self.device.flush()
+
+    def advance(self, end: Point, catalog: Catalog | None = None) -> None:
+        """Move the head to ``end``: durable in every ring that must have it.
+
+        With a ``catalog`` head and catalog are published together.
+        """
         if catalog is None:
             self.head = end
         else:
@@ -235,12 +263,14 @@ class Journal:
         mark: Mapping[str, str] | None = None,
         unmark: Collection[str] = (),
         prepared: Mapping[int, tuple[str, int]] | None = None,
+        sealed: Point | None = None,
     ) -> Page:
         """Write the next generation of the owner's page: durable on return.
 
         Carries the head, what is given here, the peers' notes and a new reclaim position.
         ``mark`` adds durable marks (name to reason), ``unmark`` takes named ones away; all others
-        stay. The caller guarantees that data volumes are durable up to ``restored``.
+        stay. ``sealed`` closes the ring there for good. The caller guarantees that data volumes
+        are durable up to ``restored``.
         """
         with self._lock:
             body = self._newer.body
@@ -261,6 +291,7 @@ class Journal:
                 pull=pull or body.pull,
                 marks=_changed_marks(body.marks, mark or {}, unmark),
                 prepared=dict(body.prepared if prepared is None else prepared),
+                sealed=sealed.pair if sealed else body.sealed,
             )
             return self._write(next_page(self._newer, new_body, self.owner.boot_id))
 
@@ -282,54 +313,6 @@ class Journal:
                 return self._newer
             return self._write(next_page(self._newer, body, self.owner.boot_id))
 
-    def enter_history(self, history: History, upstream: str) -> None:
-        """Adopt epochs that follow the own ones and read from ``upstream``: durable on return.
-
-        The head is not beyond the first new fork, and from there on only the new epochs' batches
-        are valid in this ring. What peers have received counts up to that fork at most, until they
-        are seen to be in the new epoch.
-        """
-        with self._lock:
-            self._enter(history, self.head, role="secondary", upstream=upstream)
-
-    def begin_epoch(self, batch: Buffer, end: Point, history: History) -> None:
-        """Begin an own epoch at the head: durable on return, and this ring's owner is primary.
-
-        ``batch`` has the ``epoch`` event and ends at ``end``. The page with the history entry is
-        the commit point: a crash before it leaves bytes above the head that are valid for nobody.
-        """
-        assert end.position - self.head.position == len(batch) <= self.free_bytes
-        with _own_device():
-            self.ring.write(self.head.position, batch)
-            self.device.flush()
-        with self._lock:
-            self._enter(history, end, role="primary", upstream=None)
-
-    def _enter(self, history: History, head: Point, *, role: str, upstream: str | None) -> None:
-        relation, fork = self.catalog.history.compare(history)
-        assert relation is Relation.NEWER and fork is not None
-        assert self.head.position <= fork.position, (self.head, fork)
-        catalog = msgspec.structs.replace(self.catalog, history=history)
-        body = msgspec.structs.replace(
-            self._newer.body,
-            head=head,
-            catalog=write_catalog(self.device, self._newer, catalog),
-            role=role,
-            upstream=upstream,
-            peers=dict(self.peers),
-        )
-        self.head, self._catalog = head, catalog
-        self._write(next_page(self._newer, body, self.owner.boot_id))
-
-    def retire(self, upstream: str) -> None:
-        """State that this primary is none any more, and from whom it would read: durable on
-        return. Head, history and tail stay."""
-        with self._lock:
-            body = msgspec.structs.replace(
-                self._newer.body, head=self.head, role="secondary", upstream=upstream
-            )
-            self._write(next_page(self._newer, body, self.owner.boot_id))
-
     def settle(self) -> None:
         """Write the newest page again into its copy: durable on return.
 
@@ -343,13 +326,17 @@ class Journal:
     def attach(self, group_id: bytes, catalog: Catalog) -> None:
         """Adopt the group at first contact with the source: durable on return.
 
-        Only for a journal that never held a record.
+        Only for a journal that never held a record. Where another site writes the ring it may do so
+        from now on, in the catalog's last epoch.
         """
         assert self._catalog is None and self.head.position == 0
         self.before_catalog(catalog)
         with self._lock:
             reference = write_catalog(self.device, self._newer, catalog)
             body = msgspec.structs.replace(self._newer.body, catalog=reference)
+            if body.writer is not None:
+                epoch_id = catalog.history.last.id
+                body = msgspec.structs.replace(body, writer_epoch=epoch_id)
             page = next_page(self._newer, body, self.owner.boot_id)
             page = dataclasses.replace(page, group_id=group_id)
             self._write(page)
@@ -358,26 +345,15 @@ class Journal:
 
     def _received(self) -> list[int]:
         """What each other configured site has durably received; 0 for one never seen."""
-        if self._catalog is None:
-            return [0]
-        history, notes = self._catalog.history, self.peers
-        return [_counted(notes[site], history) if site in notes else 0 for site in self.owner.peers]
+        return [
+            self.peers[site].received[0] if site in self.peers else 0 for site in self.owner.peers
+        ]
 
     def _write(self, page: Page) -> Page:
         with _own_device():
             write_page(self.device, page)
         self._older, self._newer = self._newer, page
         return page
-
-
-def _counted(note: PeerNote, history: History) -> int:
-    """Return up to where a peer has durably received the log of ``history``.
-
-    What it noted in an older epoch counts up to the fork at which that ended. (A note without an
-    epoch is of a version that knew only one.)
-    """
-    later = history.after(note.epoch or history.epochs[0].id)
-    return min(note.received[0], later[0].fork_position) if later else note.received[0]
 
 
 def _changed_marks(

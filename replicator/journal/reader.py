@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from replicator.codec.batch import MAX_BATCH, Batch, Invalid, Point, walk
+from replicator.codec.batch import (
+    MAX_BATCH,
+    Batch,
+    BatchHeader,
+    Invalid,
+    Point,
+    parse_header,
+    walk,
+)
 from replicator.codec.history import History
 from replicator.journal.ring import Ring
 from replicator.model import BLOCK
+
+_PROBE = 256 << 10
 
 LIMIT = "limit"
 """The rule that an Invalid names when the next batch ends above the limit."""
@@ -27,19 +37,6 @@ class Run:
         return self.batches[-1].end if self.batches else at
 
 
-def batches_in(content: memoryview, at: Point, group_id: bytes, history: History) -> Run:
-    """Return the valid batches that ``content`` begins with; ``stop`` says why not more."""
-    batches: list[Batch] = []
-    stop: Invalid | None = None
-    for verdict in walk(content, at, group_id, history):
-        if isinstance(verdict, Invalid):
-            stop = verdict
-        else:
-            batches.append(verdict)
-    end = batches[-1].end.position if batches else at.position
-    return Run(batches, content[: end - at.position], stop)
-
-
 def read_batches(
     ring: Ring, at: Point, limit: int, group_id: bytes, history: History, window: int
 ) -> Run:
@@ -51,10 +48,17 @@ def read_batches(
     available = min(limit - at.position, ring.place.size)
     length = min(max(window, BLOCK), available)
     while True:
-        run = batches_in(ring.read(at.position, length), at, group_id, history)
-        batches, content, stop = run.batches, run.content, run.stop
+        content = ring.read(at.position, length)
+        batches: list[Batch] = []
+        stop: Invalid | None = None
+        for verdict in walk(content, at, group_id, history):
+            if isinstance(verdict, Invalid):
+                stop = verdict
+            else:
+                batches.append(verdict)
         assert stop is not None
-        end = run.end(at).position
+        end = batches[-1].end.position if batches else at.position
+        content = content[: end - at.position]
         if stop.needs == 0:
             return Run(batches, content, stop)
         if end == limit:
@@ -65,3 +69,32 @@ def read_batches(
         if batches:
             return Run(batches, content, None)
         length = min(available, max(stop.needs, min(2 * length, MAX_BATCH)))
+
+
+def header_at(ring: Ring, at: Point) -> BatchHeader | None:
+    """Return the header of the batch that continues the log at ``at`` (one 4 KiB read)."""
+    header = parse_header(ring.read(at.position, BLOCK))
+    if header is None or (header.position, header.previous) != (at.position, at.digest):
+        return None
+    return header
+
+
+def read_committed(ring: Ring, at: Point, left: int, group_id: bytes, history: History) -> Run:
+    """Return the batches behind ``at`` that later headers prove durable, up to ``left`` bytes.
+
+    Only for a ring in which ``committed`` speaks of the ring itself (journal/limits.py). The last
+    batch stays back: nobody has spoken of it yet.
+    """
+    nothing = Run([], memoryview(b""), None)
+    if left <= 0 or header_at(ring, at) is None:
+        return nothing
+    window = min(_PROBE, left)
+    run = read_batches(ring, at, at.position + left, group_id, history, window)
+    committed = max((batch.header.committed for batch in run.batches), default=0)
+    following = header_at(ring, run.end(at)) if run.batches else None
+    if following is not None:  # large batches: the proof of the last one is behind the window
+        committed = max(committed, following.committed)
+    proven = [batch for batch in run.batches if batch.end.position <= committed]
+    if not proven:
+        return nothing
+    return Run(proven, run.content[: proven[-1].end.position - at.position], None)

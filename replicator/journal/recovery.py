@@ -5,7 +5,8 @@ the head is what its own page states, and anything invalid below it is rot (mode
 primary the head is the end of the valid tail, which is written again durably; a tail that ends
 below the page's head, or a valid later batch of the current epoch, is rot. A secondary that finds
 one copy of its page damaged goes to the end of its valid tail, too: the copy may have been the
-newer one, and its volumes may hold what it stated.
+newer one, and its volumes may hold what it stated. A ring that another site writes is never
+written here: its owner finds by the writer's word how far it may go (movers/near.py).
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ def recover(journal: Journal) -> Recovered:
         return Recovered(journal.restored, journal.head, 0, "not attached yet")
     primary = journal.body.role == "primary"
     stated = journal.body.head
-    whole_tail = primary or journal.damaged_copy is not None
+    written_here = journal.body.writer is None
+    whole_tail = primary or (journal.damaged_copy is not None and written_here)
     found, catalog, batches, stop = _scan(journal, None if whole_tail else stated.position)
     if found.position < stated.position:
         raise _rotten(journal, found, stop, f"the page states {stated.position} as durable")

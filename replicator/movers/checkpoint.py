@@ -94,7 +94,8 @@ class Checkpoint:
             return False
         if behind >= self._journal.ring.place.size // 8 or self.short_of_space:
             return True
-        return now - self._checkpointed_at >= self._checkpoint_seconds
+        pace = self._checkpoint_seconds if self._volumes else self._publish_seconds
+        return now - self._checkpointed_at >= pace  # without volumes it costs no more than a page
 
     def _publish_due(self, now: float) -> bool:
         head = self._journal.head.position
@@ -106,5 +107,5 @@ class Checkpoint:
         if late and self._journal.untold_bytes >= self._journal.ring.place.size // UNTOLD_PART:
             return True  # readers decide their interval by what the page says of others
         if head == self._journal.body.head.position:
-            return False
+            return late and not self._journal.copies_agree
         return idle or late

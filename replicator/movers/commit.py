@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from replicator.clock import Clock
 from replicator.codec.batch import (
@@ -56,6 +57,20 @@ class CommitTotals:
     bytes: int = 0
 
 
+class Mirror(Protocol):
+    """A second ring that has to have each batch before it is answered (movers/sync_link.py)."""
+
+    def begin(self, content: memoryview, end: Point) -> None:
+        """Start to write the batch there; returns at once."""
+
+    def finish(self, content: memoryview, end: Point) -> bool:
+        """Say whether the batch may be answered; False: call again later, hosts are held."""
+
+    @property
+    def held(self) -> bool:
+        """Whether hosts wait for the second ring."""
+
+
 class Commit:
     """The commit loop of one group at its primary, without threads."""
 
@@ -65,14 +80,19 @@ class Commit:
         volumes: Mapping[int, DataVolume],
         clock: Clock,
         buffers: Callable[[int], memoryview],
+        link: Mirror | None = None,
     ) -> None:
-        """``buffers`` makes memory that the journal device writes without a copy.
+        """``buffers`` makes memory that the journal device writes without a copy; ``link`` has
+        each batch durable at the near site of a sync link, too.
 
         The journal is recovered and redone: its head is applied to ``volumes``.
         """
         self._journal = journal
         self._volumes = volumes
         self._log_clock = LogClock(clock, journal.head.time_ns)
+        self._link = link
+        self.ahead: Prepared | None = None
+        """A batch that is in the own ring and held by the sync link: to be appended again."""
         self._queue: deque[HostWrite] = deque()
         self._own_turn = False
         self._bound = journal.body.batch_bound
@@ -86,6 +106,11 @@ class Commit:
         self.held_by_space = False
         """The batch that comes next does not fit into the ring's free space (``hold``)."""
         self.totals = CommitTotals()
+
+    @property
+    def link_holds(self) -> bool:
+        """Whether hosts wait because the near site's ring cannot be written."""
+        return self._link is not None and self._link.held
 
     def submit(self, requests: Iterable[HostWrite]) -> None:
         """Queue requests, in order; nothing is done with them yet."""
@@ -136,10 +161,9 @@ class Commit:
     def step(self, now: float) -> bool:
         """Commit, apply and answer one batch; False if nothing waits or the ring is full."""
         del now
-        prepared = self.prepare()
-        if prepared is None:
+        prepared = self.ahead or self.prepare()
+        if prepared is None or not self.append(prepared):
             return False
-        self.append(prepared)
         self.apply(prepared)
         self.answer(prepared)
         return True
@@ -232,20 +256,39 @@ class Commit:
             request.failure = HostFailure.MISCOMPARE
             request.failure_offset = next(differing)
 
-    def append(self, prepared: Prepared) -> None:
-        """Write the batch to the journal and flush: durable on return.
+    def append(self, prepared: Prepared) -> bool:
+        """Write the batch to the journal and flush: durable on return in every ring that must
+        have it. False: it is held by the sync link, call again with the same batch.
 
         Events take effect on the catalog here, and their ``on_durable`` is called. On DeviceFailed
         nothing of it may be answered or applied, and the site halts: whether the batch is in the
-        journal is for the next recovery to find.
+        journal is for the next recovery to find. ShutOut likewise: somebody may have gone on.
         """
         journal = self._journal
         length = prepared.end.position - journal.head.position
         if not length:
-            return
-        journal.append([prepared.content[:length]], prepared.end, self._changed_catalog(prepared))
+            return True
+        if not self._append_in_all(prepared, prepared.content[:length]):
+            return False
+        journal.advance(prepared.end, self._changed_catalog(prepared))
         for record in prepared.own:
             record.on_durable(prepared.end.pair)
+        return True
+
+    def _append_in_all(self, prepared: Prepared, content: memoryview) -> bool:
+        """Write the batch to the own and the near ring at the same time; False: held."""
+        link = self._link
+        if link is None:
+            self._journal.write_ahead([content], prepared.end)
+            return True
+        if self.ahead is not prepared:
+            link.begin(content, prepared.end)
+            self._journal.write_ahead([content], prepared.end)
+            self.ahead = prepared
+        if not link.finish(content, prepared.end):
+            return False
+        self.ahead = None
+        return True
 
     def _changed_catalog(self, prepared: Prepared) -> Catalog | None:
         """Return the catalog after the batch's events, None if it stays as it is."""

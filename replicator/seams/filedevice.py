@@ -142,6 +142,10 @@ class _OpenFile:
                 views[0] = views[0][count:]
         return offset
 
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._fd
+
     def close(self) -> None:
         """Close the descriptor (and give up the lock)."""
         if self._fd >= 0:

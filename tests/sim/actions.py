@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from replicator.codec.records import RecordKind
 from replicator.errors import DeviceFailed, JournalFailed
 from replicator.model import BLOCK, ChunkRecord
+from replicator.movers.commit import Prepared
 from tests.sim.oracle import BrokenPromise
+from tests.sim.promises import judge_recovered, near_holds, promise_of_the_link
 from tests.sim.site import Stack
 
 if TYPE_CHECKING:
@@ -65,11 +67,24 @@ def journal_batch(world: World, stack: Stack) -> None:
         return
     if len(stack.in_flight) > 1 or (commit.next_reads and stack.in_flight):
         return
-    prepared = commit.prepare()
+    held = commit.ahead
+    prepared = held or commit.prepare()
     if prepared is None:
         if commit.waiting:
             world.counts["held"] += 1
         return
+    if held is None:
+        _note_journaled(world, stack, prepared)
+    if not commit.append(prepared):
+        world.counts["F12 held"] += 1
+        return
+    stack.in_flight.append(prepared)
+    if stack.link is not None:
+        promise_of_the_link(world, stack, prepared.end.position)
+
+
+def _note_journaled(world: World, stack: Stack, prepared: Prepared) -> None:
+    """Tell the oracle what the batch is, in log order, before it is written."""
     for request in prepared.requests:
         world.host.journaled(request)
     world.events.journaled(prepared)
@@ -81,8 +96,8 @@ def journal_batch(world: World, stack: Stack) -> None:
             raise BrokenPromise(f"the log's time went back at {prepared.end.position}")
         world.oracle.end_batch(prepared.end.position)
         world.points[prepared.end.position] = prepared.end
-    commit.append(prepared)
-    stack.in_flight.append(prepared)
+        length = prepared.end.position - stack.journal.head.position
+        world.batches[prepared.end.position] = bytes(prepared.content[:length])
 
 
 def apply_batch(world: World, stack: Stack) -> None:
@@ -125,15 +140,48 @@ def pull(world: World, stack: Stack) -> None:
         world.counts["pulls"] += 1
         source = world.sites[report.source]
         world.note_head(source)
-        if source.stack and stack.journal.head.position > source.furthest:
+        if report.source == world.shape.plan.near:
+            if not near_holds(world, stack.journal.head.position):
+                raise BrokenPromise(f"{stack.name} took what the near ring does not durably hold")
+        elif source.stack and stack.journal.head.position > source.furthest:
             raise BrokenPromise(
                 f"{stack.name} took {stack.journal.head.position} from {report.source}, which "
                 f"durably held only {source.furthest}"
             )
 
 
+def follow_writer(world: World, stack: Stack) -> None:
+    """See how far the primary has proved the own ring, as the near site's owner."""
+    assert stack.near is not None
+    if stack.near.step(stack.clock.monotonic()):
+        world.counts["followed the writer"] += 1
+        if not near_holds(world, stack.journal.head.position):
+            raise BrokenPromise(f"{stack.name} believes more than its ring durably holds")
+
+
+def tend_link(world: World, stack: Stack) -> None:
+    """Let a primary that has restarted be admitted, or do what is next for its sync link."""
+    link = stack.link
+    if link is None or stack.calls.busy:
+        return
+    if stack.commit is not None:
+        state = link.state
+        link.step(stack.clock.monotonic())
+        if link.state is not state:
+            world.counts[f"link {link.state.value}"] += 1
+    elif link.admit():
+        stack.serve()
+        judge_recovered(world, stack.name, stack)
+        world.counts["admitted"] += 1
+        promise_of_the_link(world, stack, stack.journal.head.position)
+    else:
+        world.counts["F12 held at start"] += 1
+
+
 def restore(world: World, stack: Stack) -> None:
     """Restore one window."""
+    if not stack.volumes or stack.name == "a":
+        return
     if stack.commit is None and stack.restore.step(stack.clock.monotonic()):
         world.counts["restores"] += 1
         world.counts["verified"] += stack.restore.judge.verified_bytes > 0
@@ -156,16 +204,30 @@ PRIMARY: tuple[Action, ...] = (
     look,
     verify,
 )
+WITH_LINK: tuple[Action, ...] = (*PRIMARY, tend_link, tend_link)
+NOT_SERVING: tuple[Action, ...] = (tend_link, look)
 SECONDARY: tuple[Action, ...] = (pull, pull, restore, restore, checkpoint, look)
+NEAR: tuple[Action, ...] = (follow_writer, follow_writer, restore, restore, checkpoint, look)
+
+
+def choices(stack: Stack) -> tuple[Action, ...]:
+    """Return what a site may do now."""
+    if stack.name != "a":
+        return NEAR if stack.near is not None else SECONDARY
+    if stack.link is None:
+        return PRIMARY
+    return WITH_LINK if stack.commit is not None else NOT_SERVING
+
 
 MEANWHILE: dict[str, tuple[Action, ...]] = {
-    "journal_batch": (apply_batch, checkpoint),
-    "apply_batch": (journal_batch, checkpoint),
+    "journal_batch": (apply_batch, checkpoint, tend_link),
+    "apply_batch": (journal_batch, checkpoint, tend_link),
+    "follow_writer": (restore, checkpoint),
     "pull": (restore,),
-    "restore": (pull, checkpoint),
+    "restore": (pull, follow_writer, checkpoint),
     "checkpoint": (restore, journal_batch, apply_batch),
 }
 """What other threads of a site may do while one is in the middle of an action."""
 
-PUBLISHING = ("pull", "checkpoint")
+PUBLISHING = ("pull", "checkpoint", "tend_link")
 """Actions that would wait for the journal's lock while another thread is publishing."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tests.sim import actions
 from tests.sim.oracle import BrokenPromise
 from tests.sim.plans import SITES
 from tests.sim.promises import check
+from tests.sim.site import Stack
 
 if TYPE_CHECKING:
     from tests.sim.world import World
@@ -36,21 +38,17 @@ def follow_round(world: World) -> bool:
     """Let every site do each of its things once; True if all are equal, idle and judged."""
     a, b, c = (world.sites[name].stack for name in SITES)
     assert a is not None and b is not None and c is not None
-    assert a.commit is not None
-    actions.journal_batch(world, a)
+    if a.link is not None:
+        world.act("a", lambda: actions.tend_link(world, a))
+    if a.commit is None:
+        return _follow(world, (b, c))
+    world.act("a", lambda: actions.journal_batch(world, a))
     actions.apply_batch(world, a)
-    for stack in (a, b, c):
-        if stack.pull is not None:
-            stack.pull.due_at = float("-inf")
-            world.act(stack.name, lambda stack=stack: stack.pull.step(world.now))
-            while stack.restore.step(world.now):
-                pass
-        actions.checkpoint(world, stack)
-        for peer in sorted(stack.peers):
-            world.act(stack.name, stack.peers[peer].look)
-        world.note_published(stack.name)
+    _follow(world, (a, b, c))
     check(world)
-    if a.commit.waiting or a.in_flight or len({x.applied for x in (a, b, c)}) > 1:
+    if a.commit.waiting or a.commit.ahead or a.in_flight:
+        return False
+    if len({x.applied for x in (a, b, c)}) > 1:
         return False
     assert not world.host.outstanding
     for stack in (a, b, c):
@@ -58,6 +56,24 @@ def follow_round(world: World) -> bool:
             if image != world.oracle.image[volume_id]:
                 raise BrokenPromise(f"{stack.name}: volume {volume_id} differs at the end")
     return True
+
+
+def _follow(world: World, stacks: Sequence[Stack]) -> bool:
+    """Let sites receive, restore, publish and look; False, for they may not be equal yet."""
+    for stack in stacks:
+        if stack.near is not None:
+            for _ in range(8):
+                world.act(stack.name, lambda stack=stack: actions.follow_writer(world, stack))
+        if stack.pull is not None:
+            stack.pull.due_at = float("-inf")
+            world.act(stack.name, lambda stack=stack: stack.pull.step(world.now))
+        while stack.volumes and stack.name != "a" and stack.restore.step(world.now):
+            pass
+        actions.checkpoint(world, stack)
+        for peer in sorted(stack.peers):
+            world.act(stack.name, stack.peers[peer].look)
+        world.note_published(stack.name)
+    return False
 
 
 def describe(world: World) -> str:
@@ -71,5 +87,6 @@ def describe(world: World) -> str:
         parts.append(
             f"{name}: head {stack.journal.head.position} applied {stack.applied.position} "
             f"restored {stack.journal.restored.position} reclaim {stack.journal.reclaim}"
+            + (f" link {stack.link.state.value} ({stack.link.reason})" if stack.link else "")
         )
     return "; ".join(parts)

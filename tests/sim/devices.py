@@ -70,11 +70,13 @@ class Machine:
         self.crash_at: int | None = None
         self.crash_phase = "after"
         self.crashed = False
+        self.power_losses = 0
         self.observers: list[Observer] = []
         self.counts: Counter[str] = Counter()
 
     def lose_power(self, survival: str | None = None) -> None:
         """Drop what the volatile caches lose, and start up again."""
+        self.power_losses += 1
         survival = survival or self.rng.choice(("none", "all", "prefix", "some", "some"))
         for device in self.devices:
             device.content = device.surviving(self.rng, survival)
@@ -225,6 +227,16 @@ class SimDevice:
         self._cache.clear()
         self.racing = False
         self._end(phase, "flush")
+
+    def put_from_afar(self, offset: int, content: bytes) -> None:
+        """Take a write of another machine; this one's process knows nothing of it."""
+        assert offset % self.alignment == 0 and len(content) % self.alignment == 0
+        assert offset >= 0 and offset + len(content) <= self.size_bytes, (offset, len(content))
+        self._put(offset, content)
+
+    def flush_from_afar(self) -> None:
+        """Make durable what was written, as another machine asks for it."""
+        self.forget_cache()
 
     def _fail_flush(self) -> None:
         before = self.surviving(self.machine.rng, "none")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from replicator.codec.history import VolumeEntry
-from replicator.codec.topology import AdaptiveInterval, FixedInterval
+from replicator.codec.topology import AdaptiveInterval, FixedInterval, Link
 from replicator.codec.topology_interval import INPUTS
 from replicator.model import BLOCK
 
@@ -23,11 +23,17 @@ class Plan:
 
     name: str
     upstream: Mapping[str, str | None]
+    near: str | None = None
+    """The site whose ring the primary writes over a sync link."""
+    no_data: frozenset[str] = frozenset()
+    """Sites that keep only a journal."""
 
 
 ASYNC = Plan("async", {"a": None, "b": "a", "c": "b"})
 TWO_READERS = Plan("two-readers", {"a": None, "b": "a", "c": "a"})
-PLANS = {plan.name: plan for plan in (ASYNC, TWO_READERS)}
+BUNKER = Plan("bunker", ASYNC.upstream, near="b", no_data=frozenset("b"))
+SYNC = Plan("sync", ASYNC.upstream, near="b")
+PLANS = {plan.name: plan for plan in (ASYNC, TWO_READERS, BUNKER, SYNC)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,8 @@ class Shape:
     checkpoint_seconds: float
     publish_seconds: float
     policy: Policy
+    link: Link
+    """What the sync link, if there is one, does when it is lost."""
 
 
 def draw_shape(rng: random.Random, plan: Plan, *, calm: bool) -> Shape:
@@ -70,4 +78,5 @@ def draw_shape(rng: random.Random, plan: Plan, *, calm: bool) -> Shape:
                 ),
             )
         ),
+        link=rng.choice(("sync-or-stop", "sync-or-stop", "sync-or-degrade")),
     )

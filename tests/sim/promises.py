@@ -6,17 +6,19 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from replicator.codec.page import PageDamaged, decode_page
-from replicator.journal.layout import OWNER_PAGE_AT
+from replicator.journal.journal import DEGRADED
+from replicator.journal.layout import OWNER_PAGE_AT, RingPlace
 from replicator.model import BLOCK
 from tests.sim.oracle import BrokenPromise
 from tests.sim.plans import SITES
-from tests.sim.site import JOURNAL, Stack
+from tests.sim.site import JOURNAL, RING_AT, Stack
 
 if TYPE_CHECKING:
     from tests.sim.world import World
 
 
 def judge_recovered(world: World, name: str, stack: Stack) -> None:
+    """Judge a site after its start; a primary only once it may serve."""
     site = world.sites[name]
     head = stack.journal.head
     if head.position < site.acknowledged.position:
@@ -24,6 +26,8 @@ def judge_recovered(world: World, name: str, stack: Stack) -> None:
             f"{name}: head {head.position} after recovery, it had acknowledged "
             f"{site.acknowledged.position}"
         )
+    if name == "a" and stack.commit is None:
+        return
     if name == "a":
         world.oracle.truncate(head.position)
         world.host.forget_outstanding()
@@ -31,7 +35,7 @@ def judge_recovered(world: World, name: str, stack: Stack) -> None:
         world.points = {
             position: point for position, point in world.points.items() if position <= head.position
         }
-    if stack.applied.position == head.position:
+    if stack.volumes and stack.applied.position == head.position:
         world.oracle.judge_at(stack.images(), head.position, f"{name} after recovery")
         world.counts["judged after recovery"] += 1
     world.counts["recoveries"] += 1
@@ -86,3 +90,43 @@ def durably_stated(world: World, name: str, enough: int) -> int:
                 heads.append(decode_page(bytes(durable[copy : copy + BLOCK])).body.head)
         site.acknowledged = max(site.acknowledged, *heads, key=lambda head: head.position)
     return site.acknowledged.position
+
+
+def near_holds(world: World, position: int) -> bool:
+    """Whether the near ring would hold the log up to ``position`` if its power went now."""
+    near = world.shape.plan.near
+    assert near is not None
+    durable = world.sites[near].machine[JOURNAL].surviving(world.rng, "none")
+    place = RingPlace(RING_AT, world.shape.ring_bytes[near])
+    for _ in range(3):  # the last batches; those before were looked at in their time
+        content = world.batches.get(position)
+        if content is None:
+            return position == 0
+        pieces = place.segments(position - len(content), len(content))
+        if b"".join(durable[at : at + length] for at, length in pieces) != content:
+            return False
+        position -= len(content)
+    return True
+
+
+def promise_of_the_link(world: World, stack: Stack, position: int) -> None:
+    """Promise 2: before an answer the near site has it, or the degraded mark is durable."""
+    if near_holds(world, position):
+        world.counts["durable in both"] += 1
+        return
+    if world.shape.link == "sync-or-stop":
+        raise BrokenPromise(f"{position} may be answered, and the near site does not hold it")
+    if not degraded_durably(world):
+        raise BrokenPromise(f"{position} may be answered alone without a durable degraded mark")
+    world.counts["F12 degraded"] += 1
+
+
+def degraded_durably(world: World) -> bool:
+    """Whether the primary's page would say degraded if its power went now."""
+    durable = world.sites["a"].machine[JOURNAL].surviving(world.rng, "none")
+    pages = []
+    for copy in OWNER_PAGE_AT:
+        with suppress(PageDamaged):
+            pages.append(decode_page(bytes(durable[copy : copy + BLOCK])))
+    newest = max(pages, key=lambda page: page.generation)
+    return DEGRADED in newest.body.marks

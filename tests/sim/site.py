@@ -7,23 +7,29 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from replicator.codec.batch import Point
 from replicator.journal.format import NewJournal, format_journal
 from replicator.journal.journal import HALTED, Journal, Owner
 from replicator.journal.layout import RingPlace
+from replicator.journal.leg import Leg
 from replicator.journal.peer import Peer
 from replicator.journal.recovery import Recovered, recover
+from replicator.journal.seal import seal
 from replicator.model import BLOCK
 from replicator.movers.checkpoint import Checkpoint
 from replicator.movers.commit import Commit, Prepared
+from replicator.movers.near import Near
 from replicator.movers.pull import Pull
-from replicator.movers.read_ahead import at_once
 from replicator.movers.restore import Restore
+from replicator.movers.sync_link import SyncLink
 from replicator.movers.verify import Verify
 from replicator.seams.blockdevice import JournalDevice
 from replicator.seams.volume import DataVolume
 from tests.sim.devices import Machine, SimJournalDevice, SimVolumeDevice
+from tests.sim.leg_calls import InlineCalls
 from tests.sim.oracle import BrokenPromise
 from tests.sim.plans import SITES, Shape
+from tests.sim.views import LegView
 
 GROUP = "orders"
 RING_AT = 48 * BLOCK
@@ -44,6 +50,10 @@ class Parts:
     restore: type[Restore] = Restore
     checkpoint: type[Checkpoint] = Checkpoint
     recover: Callable[[Journal], Recovered] = recover
+    leg: type[Leg] = Leg
+    link: type[SyncLink] = SyncLink
+    near: type[Near] = Near
+    seal: Callable[[Journal, Callable[[], None], str], Point] = seal
     sites: str = "abc"
     """Sites that are made of these parts; the others are made of the real ones."""
 
@@ -98,7 +108,7 @@ def make_machine(name: str, shape: Shape, seed: int) -> Machine:
     """Return a machine with a formatted journal and blank volumes, everything durable."""
     machine = Machine(name, seed)
     device = SimJournalDevice(machine, JOURNAL, RING_AT + shape.ring_bytes[name])
-    for entry in shape.volumes:
+    for entry in shape.volumes if name not in shape.plan.no_data else ():
         SimVolumeDevice(machine, entry.name, entry.size_bytes)
     upstream = shape.plan.upstream[name]
     new = NewJournal(
@@ -108,6 +118,7 @@ def make_machine(name: str, shape: Shape, seed: int) -> Machine:
         min(shape.ring_bytes.values()),
         shape.volumes if upstream is None else (),
         RingPlace(RING_AT, shape.ring_bytes[name]),
+        upstream if name == shape.plan.near else None,
     )
     chance = random.Random(seed)
     format_journal(device, new, chance.randbytes, bytes(16))
@@ -128,16 +139,21 @@ class Stack:
         parts: Parts = REAL,
         *,
         redo: bool = True,
+        leg: LegView | None = None,
+        hang_share: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """Recover the journal and redo: SimulatedCrash at any operation, errors as recovery's.
 
         A secondary may leave the redo to its restore mover (``redo`` False), as its daemon does.
+        A primary with a ``leg`` serves only after its link admits it.
         """
         name = machine.name
         upstream = shape.plan.upstream[name]
         self.name = name
         self.machine = machine
         self.clock = clock
+        self._shape = shape
+        self._has_data = name not in shape.plan.no_data
         others = tuple(site for site in SITES if site != name)
         if name not in parts.sites:
             parts = REAL
@@ -146,34 +162,40 @@ class Stack:
         self.journal = parts.journal.open(device, Owner(GROUP, name, boot_id, others))
         self.journal._lock = SimLock()  # type: ignore[assignment]
         self.volumes: dict[int, DataVolume] = {}
-        for entry in shape.volumes:
+        for entry in shape.volumes if self._has_data else ():
             volume = machine[entry.name]
             assert isinstance(volume, SimVolumeDevice)
             self.volumes[entry.id] = DataVolume(entry.id, entry.name, entry.size_bytes, volume)
         self.recovered = parts.recover(self.journal)
         self.restore = parts.restore(self.journal, self.volumes, shape.window_bytes)
-        while (redo or upstream is None) and self.restore.step(clock.monotonic()):
+        while redo and upstream and self._has_data and self.restore.step(clock.monotonic()):
             pass
         self.peers = {site: parts.peer(site, views[site], self.journal) for site in others}
-        if self.journal.body.role == "primary":
-            self.journal.publish(unmark={HALTED})  # as group/site.py does before it serves
         self.commit: Commit | None = None
         self.pull: Pull | None = None
         self.verify: Verify | None = None
-        if upstream is None:
-            self.commit = parts.commit(
-                self.journal, self.volumes, clock, lambda size: memoryview(bytearray(size))
-            )
-            chunk = min(4 * BLOCK, self.commit.longest_chunk)
-            self.verify = Verify(self.journal, self.volumes, self.commit.submit_chunks, chunk)
-        else:
+        self.near: Near | None = None
+        self.link: SyncLink | None = None
+        self._parts = parts
+        if name == shape.plan.near:
+            self.near = parts.near(self.journal, self.peers["a"], shape.window_bytes)
+        elif upstream is not None:
             self.pull = parts.pull(
+                self.journal, self.peers[upstream], shape.policy, clock, shape.pull_bytes
+            )
+        if leg is not None:
+            leg.writer = machine
+            near = shape.plan.near
+            assert near is not None
+            self.calls = InlineCalls(machine.rng, hang_share)
+            self.link = parts.link(
                 self.journal,
-                self.peers[upstream],
-                shape.policy,
-                clock,
-                shape.pull_bytes,
-                ahead=at_once,
+                parts.leg(near, leg, self.journal),
+                self.peers[near],
+                shape.link,
+                self.calls,
+                clock.monotonic,
+                join_bytes=8 * BLOCK,
             )
         self.in_flight: deque[Prepared] = deque()
         """Batches of the primary that are in the journal and not all on the volumes."""
@@ -185,9 +207,29 @@ class Stack:
             publish_seconds=shape.publish_seconds,
         )
 
+        if upstream is None and leg is None:
+            self.serve()
+
+    def serve(self) -> None:
+        """Begin to serve hosts, as group/site.py does."""
+        while self.restore.step(self.clock.monotonic()):
+            pass
+        self.journal.publish(unmark={HALTED})
+        self.commit = self._parts.commit(
+            self.journal,
+            self.volumes,
+            self.clock,
+            lambda size: memoryview(bytearray(size)),
+            self.link,
+        )
+        chunk = min(4 * BLOCK, self.commit.longest_chunk)
+        self.verify = Verify(self.journal, self.volumes, self.commit.submit_chunks, chunk)
+
     @property
     def applied(self):  # type: ignore[no-untyped-def]
         """The point up to which the volumes hold the log, durable or not."""
+        if not self._has_data:
+            return self.journal.head
         return self.restore.applied if self.commit is None else self.commit.applied
 
     def images(self) -> dict[int, bytearray]:

@@ -17,15 +17,19 @@ from replicator.codec.batch import Batch, Invalid, Point, header_digest_holds, p
 from replicator.codec.history import History
 from replicator.codec.page import Page, PeerNote
 from replicator.errors import DeviceFailed, JournalRotten
-from replicator.journal.journal import Journal, Owner
+from replicator.journal.journal import FENCED, Journal, Owner
+from replicator.journal.leg import WINDOW, Leg
+from replicator.journal.limits import Limit
 from replicator.journal.pages import Statement
 from replicator.journal.peer import Peer
+from replicator.journal.reader import Run, read_batches
 from replicator.journal.recovery import Recovered, find_later_batch, recover
-from replicator.model import WriteKind
+from replicator.model import BLOCK, WriteKind
 from replicator.movers.checkpoint import Checkpoint
 from replicator.movers.commit import Commit, Prepared
-from replicator.movers.pull import Pull
+from replicator.movers.near import Near
 from replicator.movers.restore import Restore
+from replicator.movers.sync_link import SyncLink
 from replicator.seams.blockdevice import Buffer, JournalDevice
 from tests.sim.site import REAL, Parts
 
@@ -52,29 +56,28 @@ def recover_by_later_batches_everywhere(journal: Journal) -> Recovered:
     return recovered
 
 
-class PullByAnyHeader(Pull):
+class PeerByAnyHeader(Peer):
     """m2: believe ``committed`` in the headers of a ring that the primary does not write."""
 
-    @staticmethod
-    def _headers_prove(page: Page) -> bool:
-        return bool(page.body.role)
+    @property
+    def limit(self) -> Limit:
+        return Limit(super().limit.stated, 0)
 
 
 class JournalWithoutFlush(Journal):
     """Call a batch durable when it is written: the answer comes before the flush."""
 
-    def append(self, parts: Sequence[Buffer], end: Point) -> None:
+    def write_ahead(self, parts: Sequence[Buffer], end: Point) -> None:
         at = self.head.position
         for part in parts:
             self.ring.write(at, part)
             at += len(part)
-        self.head = end
 
 
 class JournalPublishingFirst(Journal):
     """State a head in the page before the ring was flushed; the page's flush does for both."""
 
-    def append(self, parts: Sequence[Buffer], end: Point) -> None:
+    def write_ahead(self, parts: Sequence[Buffer], end: Point) -> None:
         at = self.head.position
         for part in parts:
             self.ring.write(at, part)
@@ -238,6 +241,91 @@ def any_position() -> Iterator[None]:
         yield
 
 
+class NearByItsOwnHead(Near):
+    """m3: the near owner publishes what its ring validly holds, as a site that pulls would."""
+
+    def _believed(self, at: Point) -> Run:
+        journal = self._journal
+        catalog = journal.catalog
+        end = journal.reclaim + journal.ring.place.size
+        return read_batches(journal.ring, at, end, catalog.group_id, catalog.history, self._window)
+
+
+def seal_at_the_limit(journal: Journal, shut_out: Callable[[], None], reason: str) -> Point:
+    """m3: seal at what is stated, without the tail that nobody has spoken of."""
+    shut_out()
+    journal.publish(mark={FENCED: reason}, sealed=journal.head)
+    return journal.head
+
+
+class LinkServingAtOnce(SyncLink):
+    """m3: after a restart the own ring is the truth, and hosts are served at once."""
+
+    def admit(self) -> bool:
+        return True
+
+
+class LegByPosition(Leg):
+    """m3: after a restart compare tails by position alone, and send what the near ring lacks."""
+
+    def _proved(self, page: Page) -> Point:
+        at = super()._proved(page)
+        own = self._own
+        catalog = own.catalog
+        end = own.head.position
+        mine = read_batches(own.ring, at, end, catalog.group_id, catalog.history, WINDOW)
+        theirs = read_batches(
+            self._ring, at, end + BLOCK, catalog.group_id, catalog.history, WINDOW
+        )
+        reached = theirs.end(at).position
+        ends = [batch.end for batch in mine.batches if batch.end.position <= reached]
+        return ends[-1] if ends else at
+
+
+class LegLeavingATail(Leg):
+    """Own ring wins, but what the near ring holds behind it is left for a seal to find."""
+
+    def cut_tail(self) -> None:
+        """Leave it."""
+
+
+class LegTrustingItsFlush(Leg):
+    """m11: a write and a flush that succeeded, on whatever connection, call it durable."""
+
+    def _confirm(self, pieces: list[tuple[int, memoryview]]) -> None:
+        """Look at nothing."""
+
+
+class LegWithoutANewSession(Leg):
+    """F23: go on after a loss without ending the session that may still deliver its writes."""
+
+    def connect(self) -> None:
+        device = self._device
+        with mock.patch.object(device, "renew", lambda: None):
+            super().connect()
+
+
+class LegKeepingItsWord(Leg):
+    """Bring the near ring up while the writer's page still says that headers prove."""
+
+    def begin(self) -> None:
+        """State nothing."""
+
+
+class LegWithoutFullCheck(Leg):
+    """Write the near ring whether it has room or not."""
+
+    def _room(self, wanted: int) -> int:
+        return max(super()._room(0), wanted)
+
+
+class LinkAnsweringBeforeTheMark(SyncLink):
+    """Go on alone without the durable degraded mark."""
+
+    def _degrade(self) -> None:
+        """State nothing."""
+
+
 VARIANTS = (
     Variant(
         "rot-proof-at-a-secondary",
@@ -247,7 +335,7 @@ VARIANTS = (
     Variant(
         "headers-of-any-ring",
         "m2: committed in a header proves nothing in another ring",
-        Parts(pull=PullByAnyHeader),
+        Parts(peer=PeerByAnyHeader),
     ),
     Variant("answer-before-flush", "write-ahead", Parts(journal=JournalWithoutFlush)),
     Variant(
@@ -313,6 +401,71 @@ VARIANTS = (
         Parts(commit=CommitAnsweringFailures),
         run="fault",
         seeds=600,
+    ),
+    Variant(
+        "near-by-its-own-head",
+        "m3: in a near ring only the writer's word proves",
+        Parts(near=NearByItsOwnHead),
+        run="sync",
+    ),
+    Variant(
+        "seal-at-the-limit",
+        "m3: only a seal passes the limit",
+        Parts(seal=seal_at_the_limit),
+        run="bunker",
+    ),
+    Variant(
+        "serve-at-once",
+        "m3: a restarted primary has its tail durable at the near site before it serves",
+        Parts(link=LinkServingAtOnce),
+        run="sync",
+    ),
+    Variant(
+        "tails-by-position",
+        "m3: tails are compared by their pairs",
+        Parts(leg=LegByPosition),
+        run="sync",
+        seeds=1000,
+    ),
+    Variant(
+        "tail-left-at-the-near-site",
+        "where tails differ above committed the own ring wins",
+        Parts(leg=LegLeavingATail),
+        run="bunker",
+        seeds=2000,
+    ),
+    Variant(
+        "any-connection",
+        "m11: write and flush on one unbroken connection",
+        Parts(leg=LegTrustingItsFlush),
+        run="bunker",
+        seeds=600,
+    ),
+    Variant(
+        "no-new-session",
+        "F23: nothing is written before the old session is gone",
+        Parts(leg=LegWithoutANewSession),
+        run="bunker",
+        seeds=600,
+    ),
+    Variant(
+        "headers-while-brought-up",
+        "synced_since is taken back before the near ring is brought up",
+        Parts(leg=LegKeepingItsWord),
+        run="sync",
+        seeds=600,
+    ),
+    Variant(
+        "near-ring-overrun",
+        "a full near ring is a lost leg",
+        Parts(leg=LegWithoutFullCheck),
+        run="bunker",
+    ),
+    Variant(
+        "answer-before-the-mark",
+        "or-degrade: the mark is durable before the first answer",
+        Parts(link=LinkAnsweringBeforeTheMark),
+        run="sync",
     ),
     Variant(
         "apply-out-of-order",

@@ -18,13 +18,14 @@ from replicator.errors import DeviceFailed, TowlineError
 from tests.sim import actions
 from tests.sim.convergence import converge
 from tests.sim.devices import Machine, SimDevice, SimulatedCrash
+from tests.sim.disaster import lose_the_primary
 from tests.sim.events import Events
 from tests.sim.host import Host
 from tests.sim.oracle import BrokenPromise, Oracle
 from tests.sim.plans import ASYNC, SITES, Plan, draw_shape
 from tests.sim.promises import check, judge_recovered
 from tests.sim.site import JOURNAL, REAL, Parts, SimClock, Stack, make_machine
-from tests.sim.views import PeerView
+from tests.sim.views import LegView, PeerView
 
 
 class Site:
@@ -65,8 +66,12 @@ class World:
         self.host = Host(self.oracle, self.shape, self.rng)
         self.points: dict[int, Point] = {0: Point(0, bytes(16), 0, 0)}
         """Every point of the log that a batch ends at, by position."""
+        self.batches: dict[int, bytes] = {}
+        """The bytes of every batch, by the position at which it ends."""
         self.events = Events(self.shape.volumes, self.rng)
         self.cut: set[frozenset[str]] = set()
+        self.cuts: Counter[frozenset[str]] = Counter()
+        """How often each link was cut or healed: a connection over it is another one then."""
         self.sites = {
             name: Site(
                 make_machine(name, self.shape, self.rng.randrange(1 << 60)),
@@ -78,6 +83,7 @@ class World:
         self.expected: tuple[type[TowlineError], ...] = ()
         """Errors that an injected fault may stop a site with; any other is a failure."""
         self._depth = 0
+        self.leg = self._leg_view()
         for site in self.sites.values():
             site.machine.observers.append(self._between_operations)
         for name in SITES:
@@ -98,6 +104,53 @@ class World:
 
         return {owner: view(owner) for owner in SITES if owner != reader}
 
+    def _leg_view(self) -> LegView | None:
+        near = self.shape.plan.near
+        if near is None:
+            return None
+        link = frozenset(("a", near))
+        site = self.sites[near]
+        told = self.rng.random() < 0.7
+        """Whether the kernel tells connections apart; else what was written is read back."""
+        return LegView(
+            lambda: site.machine[JOURNAL],
+            lambda: site.powered and link not in self.cut,
+            self._between_leg,
+            lambda: (site.machine.power_losses, self.cuts[link]) if told else None,
+            self.rng,
+        )
+
+    def _between_leg(self) -> None:
+        """Before an operation of the leg: the near site may lose power, the link may go."""
+        near = self.shape.plan.near
+        assert near is not None and self.leg is not None
+        if not self.interleave:
+            return
+        draw = self.rng.random()
+        if draw < 0.02 and not self._calm and not self.sites[near].busy:
+            self.power_cycle(near)
+        elif draw < 0.04:
+            self.cut_or_heal(frozenset(("a", near)))
+        elif draw < 0.06:
+            self.leg.land()
+        elif draw < 0.2 and not self._depth:
+            self._meanwhile_elsewhere(self.sites["a"])
+
+    def power_cycle(self, name: str) -> None:
+        """A machine loses its power and its kernel serves again at once; its process is gone."""
+        site = self.sites[name]
+        self.note_head(site)
+        site.machine.lose_power()
+        site.stack = None
+        site.powered = True
+        self.counts["F2 back at once"] += 1
+
+    def cut_or_heal(self, link: frozenset[str]) -> None:
+        """Cut a link, or heal it."""
+        self.cut.symmetric_difference_update({link})
+        self.cuts[link] += 1
+        self.counts["link changes"] += 1
+
     def start(self, name: str) -> None:
         """Boot a site: recover its journal, redo, and judge its volumes whole."""
         site = self.sites[name]
@@ -111,7 +164,15 @@ class World:
             site.stack = None
             views = self.views(name)
             stack = Stack(
-                site.machine, self.shape, views, site.clock, boot_id, self.parts, redo=redo
+                site.machine,
+                self.shape,
+                views,
+                site.clock,
+                boot_id,
+                self.parts,
+                redo=redo,
+                leg=self.leg if name == "a" else None,
+                hang_share=lambda: 0.02 if self.interleave else 0.0,
             )
             site.stack = stack
             self.note_head(site)
@@ -186,6 +247,8 @@ class World:
     def step(self) -> None:
         """Do one thing, drawn from the seed, and check the promises."""
         self.now += self.rng.choice((0.001, 0.01, 0.1, 1.0))
+        if self.leg is not None and self.cut and self.rng.random() < 0.03:
+            self.cut_or_heal(self.rng.choice(sorted(self.cut, key=sorted)))  # not cut for ever
         if self.rng.random() < 0.04:
             self._disturb()
         else:
@@ -202,8 +265,7 @@ class World:
                     self.crash_soon(name)
                 self.start(name)
             return
-        chosen = actions.PRIMARY if name == "a" else actions.SECONDARY
-        action = self.rng.choice(chosen)
+        action = self.rng.choice(actions.choices(site.stack))
         site.doing = action.__name__
         self.act(name, lambda: action(self, site.stack))
         site.doing = ""
@@ -226,9 +288,7 @@ class World:
         kind = self.rng.randrange(6) if not self._calm else 0
         site = self.sites[name]
         if kind == 0:
-            link = frozenset(self.rng.sample(SITES, 2))
-            self.cut.symmetric_difference_update({link})
-            self.counts["link changes"] += 1
+            self.cut_or_heal(frozenset(self.rng.sample(SITES, 2)))
         elif kind == 1 and site.stack is not None and not site.busy:
             self.crash_now(name)
         elif kind in (2, 3) and site.stack is not None:
@@ -262,9 +322,12 @@ class World:
         others = actions.MEANWHILE.get(site.doing)
         if not self.interleave or not others or site.stack is None or self.rng.random() > 0.15:
             return
+        possible = actions.choices(site.stack)
+        others = tuple(other for other in others if other in possible)
         if site.stack.journal._lock.locked():
             others = tuple(other for other in others if other.__name__ not in actions.PUBLISHING)
-            if site.stack.commit and site.stack.commit.waiting_own:
+            commit = site.stack.commit
+            if commit and (commit.waiting_own or site.stack.link):
                 others = tuple(other for other in others if other.__name__ != "journal_batch")
         if not others:
             return
@@ -288,9 +351,12 @@ class World:
         self.counts["steps elsewhere"] += 1
 
     def run(self, steps: int) -> None:
-        """Run ``steps`` steps, then heal and converge."""
+        """Run ``steps`` steps, then heal and converge; or lose the primary, seal its near ring."""
         self.run_steps(steps)
-        converge(self)
+        if self.shape.plan.near is not None and self.seed % 2:
+            lose_the_primary(self)
+        else:
+            converge(self)
 
     def run_steps(self, steps: int) -> None:
         """Run ``steps`` steps."""
