@@ -12,6 +12,8 @@ import time
 import urllib.request
 from collections.abc import Callable
 
+import pytest
+
 from replicator.cli.main import main
 from replicator.embedded.daemon import EmbeddedSite
 from replicator.embedded.lab import EmbeddedLab, LabPlan
@@ -108,6 +110,42 @@ def test_interval_source_that_fills_is_pulled_at_once_and_relaxes(make_lab: Make
     assert pressed.interval_seconds <= 0.05
     lab.sites["c"].start()
     eventually(lambda: last_pull(b).interval_seconds == 2.0, "b does not relax again")
+    lab.wait_converged()
+    lab.stop()
+
+
+@pytest.mark.parametrize("near", [{"data": "none"}, {}], ids=["bunker", "sync"])
+def test_interval_third_site_follows_the_near_sites_page(
+    make_lab: MakeLab, near: dict[str, object]
+) -> None:
+    """c comes late: b's page says that b's journal is nearly full, and then that it is not."""
+    wide = {"inputs": ["records", "source"], "min": "50ms", "max": "2s"}
+    lab = make_lab(
+        LabPlan(
+            volumes={"db": "16MiB"},
+            journal="16MiB",
+            site_options={"b": {"link": "sync-or-stop", **near}, "c": {"interval": wide}},
+        )
+    )
+    for name in ("b", "a"):
+        lab.sites[name].start(wait=name != "a")
+    eventually(lab.primary.nbd_socket.exists, "a does not serve")
+    write(lab, 13)
+    c = lab.sites["c"]
+    c.start()
+    flags = ["--topology", str(lab.topology_path), "--site", "c"]
+
+    def decided() -> list[str]:
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            assert main(["pulls", "--json", *flags]) == 0
+        pulls = json.loads(printed.getvalue())["pulls"]
+        assert all(pull["source"] == "b" for pull in pulls)
+        return [pull["winner"] for pull in pulls]
+
+    eventually(lambda: SOURCE_FULL in decided(), "c does not see how full b is")
+    eventually(lambda: last_pull(c).interval_seconds == 2.0, "c does not relax")
+    assert main(["pulls", *flags]) == 0
     lab.wait_converged()
     lab.stop()
 
