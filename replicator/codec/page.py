@@ -23,6 +23,8 @@ MAGIC = b"TOWLPAGE"
 VERSION = 1
 _HEADER = struct.Struct("<8sHHIQ16s16s16s16s")
 _DIGEST_AT = _HEADER.size - 16
+_SHORTER_TEXTS = (100, 40, 10)
+"""Characters of a mark's reason, where a page would not fit into its block otherwise."""
 
 
 class PageKind(IntEnum):
@@ -198,11 +200,26 @@ class Envelope(NamedTuple):
 
 
 def encode_page(page: Page) -> bytes:
-    """Return the 4 KiB of ``page``; ValueError if the body does not fit."""
+    """Return the 4 KiB of ``page``; ValueError if the body does not fit.
+
+    Where it would not fit (many sites, many marks) texts for people are shortened until it does.
+    """
     envelope = Envelope(
         PageKind.OWNER, page.generation, page.group_id, page.journal_id, page.boot_id
     )
-    return enclose(envelope, msgspec.msgpack.encode(page.body))
+    return enclose(envelope, _encoded_to_fit(page.body))
+
+
+def _encoded_to_fit(body: OwnerBody) -> bytes:
+    encoded = msgspec.msgpack.encode(body)
+    for length in _SHORTER_TEXTS:
+        if _HEADER.size + len(encoded) <= BLOCK:
+            break
+        shorter = msgspec.structs.replace(
+            body, marks={name: reason[:length] for name, reason in body.marks.items()}
+        )
+        encoded = msgspec.msgpack.encode(shorter)
+    return encoded
 
 
 def enclose(envelope: Envelope, body: bytes) -> bytes:

@@ -39,6 +39,8 @@ class LabPlan:
     interval: Mapping[str, object] = field(default_factory=lambda: {"fixed": "100ms"})
     site_options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """What the topology file says of single sites besides or instead (interval, rpo, ...)."""
+    group_options: Mapping[str, object] = field(default_factory=dict)
+    """What it says of the group besides (verify, ...)."""
     sites: tuple[str, ...] = SITES
     """The first is primary, each other one pulls from the one before it."""
 
@@ -87,6 +89,7 @@ class EmbeddedLab:
             "volumes": dict(self.plan.volumes),
             "journal": {"size": self.plan.journal, "when_full": "hold"},
             "sites": sites,
+            **self.plan.group_options,
         }
         places = {
             name: {"address": f"198.51.100.{11 + at}", "devices": f"directory:{name}"}

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from replicator.codec.chunks import chunk_digest
 from replicator.codec.coalesce import Check
-from replicator.codec.differing import total_bytes, with_piece, without
+from replicator.codec.differing import overlaps, total_bytes, with_piece, without
 from replicator.codec.page import Differing, OwnerBody, VerifyNote
 from replicator.journal.journal import INCONSISTENT, Journal
 from replicator.seams.volume import DataVolume
@@ -88,17 +88,18 @@ class Judge:
             self._changed = True
 
     def _disagrees(self, check: Check, volume: str) -> None:
-        log.error(
-            "volume differs from the primary's volume=%s offset=%d length=%d position=%d",
-            volume,
-            check.offset,
-            check.length,
-            check.position,
-        )
         self.mismatches += 1
         self._found += 1
         self._changed = True
         piece = Differing(check.volume_id, check.offset, check.length, check.position)
+        if len(self.differs) < MOST_KEPT and not overlaps(self.differs, [piece]):
+            log.error(
+                "volume differs from the primary's volume=%s offset=%d length=%d position=%d",
+                volume,
+                check.offset,
+                check.length,
+                check.position,
+            )
         self.differs = with_piece(self.differs, piece)[:MOST_KEPT]
 
     def _stated(self, body: OwnerBody) -> OwnerBody:

@@ -28,6 +28,7 @@ from tests.sim.peer_faults import peer_full_of_garbage, reader_that_is_overtaken
 from tests.sim.plans import SITES
 from tests.sim.promises import check
 from tests.sim.site import GROUP, JOURNAL, REAL, RING_AT, Parts
+from tests.sim.volume_faults import volume_that_rots
 
 
 def rot_before_it_is_pulled(run: FaultRun) -> None:
@@ -331,6 +332,7 @@ SCENARIOS: tuple[Callable[[FaultRun], None], ...] = (
     volume_that_cannot_be_read,
     journal_that_cannot_be_read,
     disk_that_is_blank,
+    volume_that_rots,
 )
 
 

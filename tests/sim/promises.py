@@ -35,7 +35,8 @@ def judge_recovered(world: World, name: str, stack: Stack) -> None:
         world.points = {
             position: point for position, point in world.points.items() if position <= head.position
         }
-    if stack.volumes and stack.applied.position == head.position:
+    whole = stack.applied.position == head.position and name not in world.rotten
+    if stack.volumes and whole:
         world.oracle.judge_at(stack.images(), head.position, f"{name} after recovery")
         world.counts["judged after recovery"] += 1
     world.counts["recoveries"] += 1
@@ -53,8 +54,9 @@ def check(world: World) -> None:
             raise BrokenPromise(f"{name}: head {head} is not on the log, which has {known}")
         if stack.journal.attached:
             world.events.judge(name, stack.journal)
-        if stack.restore.judge.mismatches or stack.journal.body.verified.found:
-            raise BrokenPromise(f"{name}: a false alarm: {stack.restore.judge.differs}")
+        judge = stack.restore.judge
+        if name not in world.alarmed and (judge.mismatches or stack.journal.body.verified.found):
+            raise BrokenPromise(f"{name}: a false alarm: {judge.differs}")
         body = stack.journal.body
         reclaim = body.reclaim
         if reclaim > body.restored.position:

@@ -10,6 +10,7 @@ ROWS = ("F6", "F7", "F8", "F10", "F11", "F13", "F30", "F33", "F34", "F35")
 _ALSO = (
     "F6 refused once",
     "F8 noticed",
+    "F8 found on volumes",
     "F10 during recovery",
     "F11 answers stand",
     "F30 overtaken",

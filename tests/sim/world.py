@@ -79,6 +79,10 @@ class World:
             )
             for name in SITES
         }
+        self.rotten: set[str] = set()
+        """Sites whose volumes were made to differ: their images are not judged."""
+        self.alarmed: set[str] = set()
+        """Sites at which verification rightly found something."""
         self.interleave = True
         self.expected: tuple[type[TowlineError], ...] = ()
         """Errors that an injected fault may stop a site with; any other is a failure."""

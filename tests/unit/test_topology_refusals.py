@@ -355,6 +355,18 @@ def _interval_contradictions() -> Iterator[Case]:
     )
 
 
+def _verify() -> Iterator[Case]:
+    for how, value, words in (
+        ("empty", {}, "verify.rate: missing, expected a rate such as 80Mbit"),
+        ("number", {"rate": 5}, "verify.rate: expected a rate such as 80Mbit"),
+        ("unit", {"rate": "10MiB"}, "verify.rate: expected a rate a second such as 20Mbit"),
+        ("slow", {"rate": "1kbit"}, "verify.rate: expected 64kbit to 1000Gbit"),
+        ("key", {"rate": "80Mbit", "every": "1h"}, "verify.every: unknown key"),
+        ("text", "80Mbit", "verify: expected a mapping"),
+    ):
+        yield f"verify-{how}", changed({f"{ORDERS}/verify": value}), [f"groups.orders.{words}"]
+
+
 def _later_releases() -> Iterator[Case]:
     for place, value, name in (
         (f"{ORDERS}/journal/when_full", "detach", "detach"),
@@ -506,6 +518,7 @@ CASES: list[Case] = [
     *_intervals(),
     *_sync_links(),
     *_interval_contradictions(),
+    *_verify(),
     *_later_releases(),
     *_sites(),
     *_hosts(),

@@ -165,3 +165,9 @@ def test_topology_every_interval_policy_is_read() -> None:
     assert b.interval.bounds_of("load") == (0.1, 30.0)
     alone = orders.site("c").interval
     assert alone == AdaptiveInterval(inputs=(), min_seconds=0.1, max_seconds=8.0, rpo_seconds=8.0)
+
+
+def test_topology_verify_rate_is_bytes_a_second_and_nothing_without_it() -> None:
+    verified = parse_topology(changed({"groups/orders/verify": {"rate": "80Mbit"}}))
+    assert verified.group("orders").verify_rate == 10e6
+    assert parse_topology(GOOD).group("orders").verify_rate is None
