@@ -95,6 +95,22 @@ class PeerAhead(PeerRefused):
     durable, or another primary is at work."""
 
 
+class WentOn(PeerRefused):
+    """A peer's history contains this site's and goes on: this primary's term has ended."""
+
+
+class Overtaken(PeerRefused):
+    """The group went on from a fork below this site's head: its last records are its own."""
+
+    exit_code = 22
+
+
+class SplitBrain(PeerRefused):
+    """Two sites' histories do not contain each other: each has gone on alone."""
+
+    exit_code = 23
+
+
 class Detached(TowlineError):
     """The source has reclaimed records that this site has not received."""
 

@@ -15,7 +15,7 @@ from typing import Literal
 import msgspec
 
 from replicator.codec.batch import Batch
-from replicator.codec.history import Catalog, VolumeEntry
+from replicator.codec.history import Catalog, VolumeEntry, decode_epoch
 from replicator.codec.records import CATALOG_KINDS, CONTROL_KINDS, RecordKind
 
 
@@ -40,13 +40,32 @@ def encode_event(event: VolumeChange) -> bytes:
 def catalog_after(catalog: Catalog, batches: Iterable[Batch]) -> Catalog:
     """Return the catalog after ``batches``; the same object if nothing in them changes it.
 
-    Raises BadEvent for an event that does not fit the catalog that it meets.
+    Raises BadEvent for an event that does not fit the catalog that it meets. An ``epoch`` event
+    changes nothing: its batch is valid only where the history has the epoch already (rule V7).
     """
     for batch in batches:
         if batch.first_kind in CONTROL_KINDS:
+            _check_epochs(catalog, batch)
             events = ((each.kind, batch.payload_of(each)) for each in batch.records())
             catalog = fold_events(catalog, events, batch.end.position)
     return catalog
+
+
+def _check_epochs(catalog: Catalog, batch: Batch) -> None:
+    """Refuse an ``epoch`` event that differs from the history's entry for its own batch."""
+    for record in batch.records():
+        if record.kind != RecordKind.EPOCH:
+            continue
+        try:
+            epoch = decode_epoch(batch.payload_of(record))
+        except msgspec.MsgspecError as error:
+            raise BadEvent(f"epoch event: {error}") from error
+        entry = catalog.history.epoch_at(batch.header.position)
+        if epoch != entry:
+            raise BadEvent(
+                f"epoch event of epoch {epoch.number} by {epoch.site}, the history has "
+                f"{entry.number} by {entry.site} there"
+            )
 
 
 def fold_events(

@@ -6,24 +6,56 @@ the owner's page (docs/formats/journal.md, section "Catalog").
 
 from __future__ import annotations
 
+from enum import Enum
+from typing import NamedTuple
+
 import msgspec
 
-from replicator.model import Pair
+from replicator.model import ORIGIN, Pair
 
 
 class Epoch(msgspec.Struct, frozen=True, array_like=True):
-    """A term of one primary; it begins at the fork pair in the group's log."""
+    """A term of one primary; it begins at the fork pair in the group's log.
+
+    ``upstreams`` says whom every other site reads from now on. ``old_time_ns`` is the time of the
+    last batch below the fork, ``at_ns`` that of the promotion on its site's wall clock; ``forced``
+    and ``note`` say by which right: what was vouched for, by whom.
+    """
 
     id: bytes
     number: int
     fork_position: int
     fork_digest: bytes
     site: str
+    upstreams: tuple[tuple[str, str], ...] = ()
+    old_time_ns: int = 0
+    at_ns: int = 0
+    forced: bool = False
+    note: str = ""
 
     @property
     def fork(self) -> Pair:
         """The pair after which this epoch's batches follow."""
         return Pair(self.fork_position, self.fork_digest)
+
+
+class Relation(Enum):
+    """How another site's history stands to the own one."""
+
+    SAME = "same"
+    OLDER = "older"
+    """Theirs is a true prefix of the own one."""
+    NEWER = "newer"
+    """The own one is a true prefix of theirs: they went on."""
+    UNRELATED = "unrelated"
+    """Neither contains the other: split brain, whatever the numbers."""
+
+
+class Comparison(NamedTuple):
+    """The relation, and the pair up to which both logs may be the same (None if SAME)."""
+
+    relation: Relation
+    fork: Pair | None
 
 
 class VolumeEntry(msgspec.Struct, frozen=True, array_like=True):
@@ -51,9 +83,27 @@ class History(msgspec.Struct, frozen=True):
         """The current epoch."""
         return self.epochs[-1]
 
-    def extends(self, other: History) -> bool:
-        """Whether ``other`` is a prefix of this history (equal counts)."""
-        return self.epochs[: len(other.epochs)] == other.epochs
+    def after(self, epoch_id: bytes) -> tuple[Epoch, ...]:
+        """Return the epochs that follow ``epoch_id``; none if it is not in this history."""
+        ids = [epoch.id for epoch in self.epochs]
+        return self.epochs[ids.index(epoch_id) + 1 :] if epoch_id in ids else ()
+
+    def compare(self, theirs: History) -> Comparison:
+        """Say how ``theirs`` stands to this history; epochs are told apart by their ids alone."""
+        shared = 0
+        for own, other in zip(self.epochs, theirs.epochs, strict=False):
+            if own.id != other.id:
+                break
+            shared += 1
+        more_here, more_there = self.epochs[shared:], theirs.epochs[shared:]
+        if more_here and more_there:
+            forks = [more_here[0].fork, more_there[0].fork]
+            return Comparison(Relation.UNRELATED, min(forks) if shared else ORIGIN)
+        if more_here:
+            return Comparison(Relation.OLDER, more_here[0].fork)
+        if more_there:
+            return Comparison(Relation.NEWER, more_there[0].fork)
+        return Comparison(Relation.SAME, None)
 
 
 class Catalog(msgspec.Struct, frozen=True):
@@ -67,6 +117,16 @@ class Catalog(msgspec.Struct, frozen=True):
     """Position up to which events are folded in; a site that attached late knows some ahead."""
     retired: tuple[int, ...] = ()
     """Ids of volumes that were removed: they are never used again."""
+
+
+def encode_epoch(epoch: Epoch) -> bytes:
+    """Return the payload of an ``epoch`` event."""
+    return msgspec.msgpack.encode(epoch)
+
+
+def decode_epoch(payload: bytes | memoryview) -> Epoch:
+    """Return what an ``epoch`` event says; msgspec.MsgspecError if it is none."""
+    return msgspec.msgpack.decode(payload, type=Epoch)
 
 
 def encode_catalog(catalog: Catalog) -> bytes:

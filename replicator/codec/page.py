@@ -38,13 +38,16 @@ class PeerNote(msgspec.Struct, frozen=True):
     """The newest that this site knows of another one, relayed to everybody.
 
     ``received`` and ``restored`` are durable at that site: they are taken from the older of its
-    two page copies. ``generation`` is that copy's.
+    two page copies. ``generation`` is that copy's. Both lie at or below the fork of the first epoch
+    that this site knows and that one does not; ``epoch`` is the id of that one's last epoch (no
+    bytes: noted by an older version, or it has none).
     """
 
     journal_id: bytes
     generation: int
     received: tuple[int, bytes]
     restored: tuple[int, bytes]
+    epoch: bytes = b""
 
 
 class PullNote(msgspec.Struct, frozen=True):
@@ -282,7 +285,7 @@ def _nonsense(body: OwnerBody) -> str | None:
     if body.sealed is not None:
         digests.append(body.sealed[1])
     for note in body.peers.values():
-        digests += [note.received[1], note.restored[1], note.journal_id]
+        digests += [note.received[1], note.restored[1], note.journal_id, note.epoch or NO_DIGEST]
     if any(len(digest) != DIGEST_BYTES for digest in digests):
         return "a digest or id that is not 16 bytes long"
     return None

@@ -65,3 +65,17 @@ class MoverThread:
         except Exception as error:
             log.exception("unexpected error thread=%s", self.name)
             return self._on_error(error)
+
+
+def in_thread(work: Callable[[], None]) -> Callable[[], None]:
+    """Begin ``work`` in a thread of its own; return what waits for its end.
+
+    Without another thread (a limit of the machine) it is done here, before the return.
+    """
+    thread = threading.Thread(target=work, name="ahead", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:
+        work()
+        return lambda: None
+    return thread.join

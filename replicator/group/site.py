@@ -29,7 +29,7 @@ from replicator.group.commit_runner import CommitRunner
 from replicator.group.devices import SiteDevices, check_catalog
 from replicator.group.held_reads import HeldVolume
 from replicator.group.leg_thread import LegThread
-from replicator.group.mover_thread import MoverThread
+from replicator.group.mover_thread import MoverThread, in_thread
 from replicator.group.verification import Verification
 from replicator.group.volume_set import VolumeSet
 from replicator.group.volume_watch import VolumeWatch
@@ -349,6 +349,7 @@ class SiteRuntime:
             self.clock,
             load=self._load.part,
             primary_head=lambda: known_primary_head(self.devices.peers.values()),
+            ahead=in_thread,
         )
         self._add_thread("pull", self._pull_step)
 

@@ -16,7 +16,7 @@ import msgspec
 
 from replicator.codec.batch import Point
 from replicator.codec.digest import digest
-from replicator.codec.history import Catalog, decode_catalog, encode_catalog
+from replicator.codec.history import Catalog, History, Relation, decode_catalog, encode_catalog
 from replicator.codec.page import CatalogRef, OwnerBody, Page, PeerNote, PullNote, RestoreStop
 from replicator.errors import DeviceFailed, JournalFailed, JournalRotten, NotAJournal, WrongJournal
 from replicator.journal.layout import CATALOG_SLOT_BYTES, CATALOG_SLOTS_AT, RingPlace
@@ -200,9 +200,7 @@ class Journal:
     @property
     def used_fraction(self) -> float:
         """Part of the ring that is needed by someone, 0 to 1."""
-        received = [note.received[0] for note in self.peers.values()]
-        missing = set(self.owner.peers) - set(self.peers)
-        floor = min([self.restored.position, *received, *([0] if missing else [])])
+        floor = min([self.restored.position, *self._received()])
         return min(1.0, (self.head.position - floor) / self.ring.place.size)
 
     def append(self, parts: Sequence[Buffer], end: Point, catalog: Catalog | None = None) -> None:
@@ -313,6 +311,54 @@ class Journal:
                 return self._newer
             return self._write(next_page(self._newer, body, self.owner.boot_id))
 
+    def enter_history(self, history: History, upstream: str) -> None:
+        """Adopt epochs that follow the own ones and read from ``upstream``: durable on return.
+
+        The head is not beyond the first new fork, and from there on only the new epochs' batches
+        are valid in this ring. What peers have received counts up to that fork at most, until they
+        are seen to be in the new epoch.
+        """
+        with self._lock:
+            self._enter(history, self.head, role="secondary", upstream=upstream)
+
+    def begin_epoch(self, batch: Buffer, end: Point, history: History) -> None:
+        """Begin an own epoch at the head: durable on return, and this ring's owner is primary.
+
+        ``batch`` has the ``epoch`` event and ends at ``end``. The page with the history entry is
+        the commit point: a crash before it leaves bytes above the head that are valid for nobody.
+        """
+        assert end.position - self.head.position == len(batch) <= self.free_bytes
+        with _own_device():
+            self.ring.write(self.head.position, batch)
+            self.device.flush()
+        with self._lock:
+            self._enter(history, end, role="primary", upstream=None)
+
+    def _enter(self, history: History, head: Point, *, role: str, upstream: str | None) -> None:
+        relation, fork = self.catalog.history.compare(history)
+        assert relation is Relation.NEWER and fork is not None
+        assert self.head.position <= fork.position, (self.head, fork)
+        catalog = msgspec.structs.replace(self.catalog, history=history)
+        body = msgspec.structs.replace(
+            self._newer.body,
+            head=head,
+            catalog=write_catalog(self.device, self._newer, catalog),
+            role=role,
+            upstream=upstream,
+            peers=dict(self.peers),
+        )
+        self.head, self._catalog = head, catalog
+        self._write(next_page(self._newer, body, self.owner.boot_id))
+
+    def retire(self, upstream: str) -> None:
+        """State that this primary is none any more, and from whom it would read: durable on
+        return. Head, history and tail stay."""
+        with self._lock:
+            body = msgspec.structs.replace(
+                self._newer.body, head=self.head, role="secondary", upstream=upstream
+            )
+            self._write(next_page(self._newer, body, self.owner.boot_id))
+
     def settle(self) -> None:
         """Write the newest page again into its copy: durable on return.
 
@@ -345,15 +391,26 @@ class Journal:
 
     def _received(self) -> list[int]:
         """What each other configured site has durably received; 0 for one never seen."""
-        return [
-            self.peers[site].received[0] if site in self.peers else 0 for site in self.owner.peers
-        ]
+        if self._catalog is None:
+            return [0]
+        history, notes = self._catalog.history, self.peers
+        return [_counted(notes[site], history) if site in notes else 0 for site in self.owner.peers]
 
     def _write(self, page: Page) -> Page:
         with _own_device():
             write_page(self.device, page)
         self._older, self._newer = self._newer, page
         return page
+
+
+def _counted(note: PeerNote, history: History) -> int:
+    """Return up to where a peer has durably received the log of ``history``.
+
+    What it noted in an older epoch counts up to the fork at which that ended. (A note without an
+    epoch is of a version that knew only one.)
+    """
+    later = history.after(note.epoch or history.epochs[0].id)
+    return min(note.received[0], later[0].fork_position) if later else note.received[0]
 
 
 def _changed_marks(

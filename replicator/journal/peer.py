@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from replicator.codec.history import Catalog
-from replicator.codec.page import Page, PeerNote
+from collections.abc import Iterable
+
+from replicator.codec.history import Catalog, History, Relation
+from replicator.codec.page import CatalogRef, Page, PeerNote
 from replicator.codec.writer_page import WriterPage
-from replicator.errors import NotAJournal, PeerAhead, PeerRefused
+from replicator.errors import JournalRotten, NotAJournal, PeerAhead, PeerRefused
 from replicator.journal.journal import Journal, read_catalog
 from replicator.journal.layout import RingPlace
 from replicator.journal.limits import Limit, ring_limit
 from replicator.journal.pages import Statement, read_statement, read_writer_page
 from replicator.journal.ring import Ring
+from replicator.model import Pair
 from replicator.seams.blockdevice import JournalDevice
 from replicator.seams.metereddevice import MeteredDevice
 
@@ -67,20 +70,36 @@ class Peer:
             raise PeerRefused(str(error)) from error
         for page in (statement.newer, statement.older):
             self._check(page)
-        self._check_against_note(statement.newer)
-        self._check_not_ahead(statement.newer)
+        history = self._history_of(statement.newer)
+        self._check_against_note(statement.newer, history)
+        self._check_not_ahead(statement.newer, history)
         written_from_afar = statement.newer.body.writer is not None
         self._writer_page = read_writer_page(self._device) if written_from_afar else None
         self.statement = statement
-        older = statement.older
-        received, restored = older.received, older.restored
+        copies = (statement.older, statement.newer)  # a rewind is the one that goes back
         self._own.peers[self.site] = PeerNote(
-            older.journal_id,
-            older.generation,
-            (received.position, received.digest),
-            (restored.position, restored.digest),
+            statement.older.journal_id,
+            statement.older.generation,
+            self._counted((page.received for page in copies), history),
+            self._counted((page.restored for page in copies), history),
+            history.last.id if history else b"",
         )
         return statement
+
+    def _history_of(self, page: Page) -> History | None:
+        """Return the epochs that a page's site knows, None before it has met its source."""
+        reference = page.body.catalog
+        return self._catalog_named(page, reference).history if reference else None
+
+    def _counted(self, pairs: Iterable[Pair], history: History | None) -> tuple[int, bytes]:
+        """Return what is durable there by either copy, up to the first fork that it lacks."""
+        position, digest = min(pairs)
+        if history is None or not self._own.attached:
+            return position, digest
+        relation, fork = self._own.catalog.history.compare(history)
+        if fork is not None and relation is not Relation.NEWER and fork.position < position:
+            return fork
+        return position, digest
 
     def catalog(self) -> Catalog:
         """Return the catalog that the peer's page names; PeerRefused if it has none yet."""
@@ -89,8 +108,14 @@ class Peer:
         reference = page.body.catalog
         if reference is None:
             raise PeerRefused(f"{self._device.name}: {self.site} has not met its own source yet")
+        return self._catalog_named(page, reference)
+
+    def _catalog_named(self, page: Page, reference: CatalogRef) -> Catalog:
         if self._catalog is None or self._catalog[0] != reference.digest:
-            catalog = read_catalog(self._device, page)
+            try:
+                catalog = read_catalog(self._device, page)
+            except JournalRotten as error:  # or written anew since the page was read
+                raise PeerRefused(f"{error}; looked at again later") from error
             assert catalog is not None
             self._catalog = (reference.digest, catalog)
         return self._catalog[1]
@@ -115,7 +140,7 @@ class Peer:
                 f"{self._device.size_bytes}"
             )
 
-    def _check_against_note(self, page: Page) -> None:
+    def _check_against_note(self, page: Page, history: History | None) -> None:
         note = self._own.peers.get(self.site)
         if note is None:
             return
@@ -129,14 +154,21 @@ class Peer:
                 f"page generation {page.generation} is older than the durable {note.generation} "
                 "seen before: its journal went back in time"
             )
-        if page.body.head.position < note.received[0]:
+        since = history.after(note.epoch) if history else ()
+        floor = min([note.received[0], *(epoch.fork_position for epoch in since)])
+        if page.body.head.position < floor:
             raise self._refusal(
                 f"states {page.body.head.position} as received, before it had {note.received[0]}"
             )
 
-    def _check_not_ahead(self, page: Page) -> None:
-        """A primary's own journal is the furthest of all, or it has lost something (F9)."""
+    def _check_not_ahead(self, page: Page, history: History | None) -> None:
+        """A primary's own journal is the furthest of all, or it has lost something (F9).
+
+        Of all that are in its own epoch: others have gone on, or have not heard that it did.
+        """
         own = self._own
+        if history and own.attached and history.last.id != own.catalog.history.last.id:
+            return
         received = page.body.head.position
         if own.body.role == "primary" and own.attached and received > own.head.position:
             raise PeerAhead(

@@ -37,6 +37,19 @@ class Run:
         return self.batches[-1].end if self.batches else at
 
 
+def batches_in(content: memoryview, at: Point, group_id: bytes, history: History) -> Run:
+    """Return the valid batches that ``content`` begins with; ``stop`` says why not more."""
+    batches: list[Batch] = []
+    stop: Invalid | None = None
+    for verdict in walk(content, at, group_id, history):
+        if isinstance(verdict, Invalid):
+            stop = verdict
+        else:
+            batches.append(verdict)
+    end = batches[-1].end.position if batches else at.position
+    return Run(batches, content[: end - at.position], stop)
+
+
 def read_batches(
     ring: Ring, at: Point, limit: int, group_id: bytes, history: History, window: int
 ) -> Run:
@@ -48,17 +61,10 @@ def read_batches(
     available = min(limit - at.position, ring.place.size)
     length = min(max(window, BLOCK), available)
     while True:
-        content = ring.read(at.position, length)
-        batches: list[Batch] = []
-        stop: Invalid | None = None
-        for verdict in walk(content, at, group_id, history):
-            if isinstance(verdict, Invalid):
-                stop = verdict
-            else:
-                batches.append(verdict)
+        run = batches_in(ring.read(at.position, length), at, group_id, history)
+        batches, content, stop = run.batches, run.content, run.stop
         assert stop is not None
-        end = batches[-1].end.position if batches else at.position
-        content = content[: end - at.position]
+        end = run.end(at).position
         if stop.needs == 0:
             return Run(batches, content, stop)
         if end == limit:

@@ -13,13 +13,21 @@ from dataclasses import dataclass
 from replicator.clock import Clock
 from replicator.codec.batch import Invalid, Point
 from replicator.codec.catalog_records import BadEvent, catalog_after
-from replicator.codec.history import Catalog
+from replicator.codec.history import Catalog, Relation
 from replicator.codec.page import Page, PullNote
 from replicator.codec.topology import AdaptiveInterval, FixedInterval
 from replicator.errors import Detached, JournalRotten, PeerRefused
 from replicator.journal.journal import Journal
+from replicator.journal.meeting import meet
 from replicator.journal.peer import Peer
-from replicator.journal.reader import LIMIT, Run, header_at, read_batches, read_committed
+from replicator.journal.reader import (
+    LIMIT,
+    Run,
+    batches_in,
+    header_at,
+    read_batches,
+    read_committed,
+)
 from replicator.model import BLOCK
 from replicator.movers.interval import (
     OWN_FULL,
@@ -29,6 +37,7 @@ from replicator.movers.interval import (
     decide,
     first_interval,
 )
+from replicator.movers.read_ahead import ReadAhead, Start
 from replicator.movers.traffic import TrafficAllowance
 from replicator.status import used_bytes
 
@@ -84,9 +93,11 @@ class Pull:
         *,
         load: Callable[[], float] = lambda: 0.0,
         primary_head: Callable[[], Point | None] = lambda: None,
+        ahead: Start | None = None,
     ) -> None:
         """``load`` measures the own machine (0 to 1), ``primary_head`` is the furthest end of
-        the primary's log that this node knows, for a target RPO."""
+        the primary's log that this node knows, for a target RPO. ``ahead`` begins a read while
+        something else goes on (None: no read-ahead)."""
         self._journal = journal
         self._source = source
         self._policy = policy
@@ -97,6 +108,8 @@ class Pull:
         self._interval = first_interval(policy)
         self._began_at: float | None = None
         self._allowance = _allowance(policy)
+        self._ahead = ReadAhead(ahead) if ahead is not None and self._allowance is None else None
+        self._counted_bytes = source.read_bytes
         self.due_at = float("-inf")
         self.last: PullReport | None = None
         self.totals = PullTotals()
@@ -111,13 +124,16 @@ class Pull:
         if now < self.due_at and not self.has_room_again:
             return None
         self.due_at = now + self._retry_seconds()
-        started, crossed = self._clock.monotonic(), self._source.read_bytes
+        started = self._clock.monotonic()
+        if self._ahead is not None:
+            self._ahead.wait()
         page = self._source.look().newer
         if not self._journal.attached:
             self._attach(page)
         self._check_history(page)
         found = self._read(page, self._budget(now))
-        crossed = self._source.read_bytes - crossed
+        crossed = self._source.read_bytes - self._counted_bytes
+        self._counted_bytes += crossed
         measured = self._measure(now, page, found, crossed, started)
         report = self._store(now, page, found, measured, started)
         self._began_at = now
@@ -158,13 +174,13 @@ class Pull:
         self._journal.attach(page.group_id, catalog)
 
     def _check_history(self, page: Page) -> None:
-        own = self._journal.catalog
-        theirs = self._source.catalog()
-        if theirs.history != own.history:
+        """Enter epochs that the source is in and this site is not, or refuse to read from it."""
+        relation = meet(self._journal, self._source)
+        if relation is Relation.OLDER:
+            own, theirs = self._journal.catalog.history, self._source.catalog().history
             raise PeerRefused(
-                f"{self._source.device_name}: {page.body.site} is in epoch "
-                f"{theirs.history.last.number}, this site in {own.history.last.number}, and their "
-                "histories differ; nothing is read from it"
+                f"{self._source.device_name}: {page.body.site} is in epoch {theirs.last.number}, "
+                f"this site in {own.last.number}; nothing is read from it until it has followed"
             )
 
     def _budget(self, now: float) -> int:
@@ -214,8 +230,24 @@ class Pull:
         return _Found([*runs, run] if run.batches else runs, limited=False, full=False)
 
     def _batches(self, at: Point, limit: int, window: int) -> Run:
-        catalog = self._journal.catalog
-        return read_batches(self._source.ring, at, limit, catalog.group_id, catalog.history, window)
+        catalog, ring = self._journal.catalog, self._source.ring
+        content = self._ahead.take(ring, at.position) if self._ahead is not None else None
+        if content is not None:
+            window_end = limit - at.position
+            run = batches_in(content[:window_end], at, catalog.group_id, catalog.history)
+            if run.batches:  # else read it again: only fresh bytes are judged
+                return Run(run.batches, run.content, None)
+        return read_batches(ring, at, limit, catalog.group_id, catalog.history, window)
+
+    def _read_ahead(self, page: Page, found: _Found) -> None:
+        """Begin to read what the next pull needs, if that is known to be durable already."""
+        if self._ahead is None or not found.limited or not found.runs:
+            return
+        after = found.runs[-1].end(self._journal.head).position
+        room = self._journal.free_bytes - (after - self._journal.head.position)
+        length = min(self._byte_limit, page.body.head.position - after, room)
+        if length > 0:
+            self._ahead.begin(self._source.ring, after, length // BLOCK * BLOCK)
 
     def _beyond_the_page(self, at: Point, left: int) -> Run:
         """Read what the primary has committed since a page last said so, where headers prove it."""
@@ -290,6 +322,7 @@ class Pull:
         moved = after.position - before.position
         decision = decide(self._policy, measured)
         if moved:
+            self._read_ahead(page, found)
             journal.append(
                 [run.content for run in found.runs], after, self._changed_catalog(found.runs)
             )

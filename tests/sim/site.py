@@ -20,6 +20,7 @@ from replicator.movers.checkpoint import Checkpoint
 from replicator.movers.commit import Commit, Prepared
 from replicator.movers.near import Near
 from replicator.movers.pull import Pull
+from replicator.movers.read_ahead import at_once
 from replicator.movers.restore import Restore
 from replicator.movers.sync_link import SyncLink
 from replicator.movers.verify import Verify
@@ -181,7 +182,12 @@ class Stack:
             self.near = parts.near(self.journal, self.peers["a"], shape.window_bytes)
         elif upstream is not None:
             self.pull = parts.pull(
-                self.journal, self.peers[upstream], shape.policy, clock, shape.pull_bytes
+                self.journal,
+                self.peers[upstream],
+                shape.policy,
+                clock,
+                shape.pull_bytes,
+                ahead=at_once,
             )
         if leg is not None:
             leg.writer = machine

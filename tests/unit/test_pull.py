@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from replicator.codec.topology import FixedInterval
 from replicator.errors import DeviceFailed, JournalRotten, PeerRefused
 from replicator.movers.checkpoint import Checkpoint
 from replicator.movers.pull import Pull
+from replicator.movers.read_ahead import at_once
 from tests.fakes.group_on_sim import Primary, Secondary
 
 EVERY_SECOND = FixedInterval(seconds=1.0)
@@ -149,3 +152,55 @@ def test_pull_own_ring_full_takes_what_fits_and_waits_for_restore(both: Both) ->
     checkpoint.run(0.0)
     assert both.b.journal.free_bytes > size // 4
     assert both.b.journal.restored == full_at
+
+
+def _ahead_pull(both: Both) -> Pull:
+    """A puller that takes about two batches a time and reads ahead at the earliest moment."""
+    return Pull(both.b.journal, both.b.peer, EVERY_SECOND, both.a.clock, 5 * 4096, ahead=at_once)
+
+
+def test_pull_reads_ahead_what_the_next_pull_stores(both: Both) -> None:
+    both.commit(9)
+    both.a.journal.publish()
+    pull = _ahead_pull(both)
+    first = pull.step(0.0)
+    assert first is not None and first.records == 2
+    both.a.device.flip(both.a.journal.ring.place.offset + 2 * 8192 + 5000)
+    second = pull.step(1.0)
+    assert second is not None and second.records == 2, "it was read before it was damaged"
+    while both.b.journal.head != both.a.journal.head:
+        pull.due_at = 0.0
+        assert pull.step(2.0) is not None
+
+
+def test_pull_bytes_read_ahead_that_are_damaged_are_read_again(both: Both) -> None:
+    both.commit(6)
+    both.a.journal.publish()
+    pull = _ahead_pull(both)
+    offset = both.a.journal.ring.place.offset + 2 * 8192 + 5000
+    both.a.device.flip(offset)
+    first = pull.step(0.0)
+    assert first is not None and first.records == 2
+    both.a.device.flip(offset)  # it was the link, or a cache: now the same place reads well
+    second = pull.step(1.0)
+    assert second is not None and second.records == 2
+
+
+def test_pull_link_cut_while_reading_ahead_is_seen_by_the_next_pull(both: Both) -> None:
+    both.commit(6)
+    both.a.journal.publish()
+    starts: list[Callable[[], None]] = []
+
+    def late(work: Callable[[], None]) -> Callable[[], None]:
+        starts.append(work)
+        return work
+
+    pull = Pull(both.b.journal, both.b.peer, EVERY_SECOND, both.a.clock, 5 * 4096, ahead=late)
+    assert pull.step(0.0) is not None
+    assert len(starts) == 1
+    both.b.reachable = False
+    with pytest.raises(DeviceFailed, match="no connection"):
+        pull.step(1.0)
+    both.b.reachable = True
+    report = pull.step(2.0)
+    assert report is not None and report.records == 2
