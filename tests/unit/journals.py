@@ -19,8 +19,8 @@ groups:
       a: {primary: true}
       b: {upstream: a, interval: {fixed: 500ms}}
 sites:
-  a: {address: 127.0.0.1, devices: "directory:state/a"}
-  b: {address: 127.0.0.2, devices: "directory:state/b"}
+  a: {address: 127.0.0.1, devices: "directory:a"}
+  b: {address: 127.0.0.2, devices: "directory:b"}
 """
 PAYLOAD = 4096
 
@@ -36,7 +36,7 @@ def make_lab(folder: Path) -> Path:
 
 def journal_file(folder: Path, site: str) -> Path:
     """Return where a site's journal is."""
-    return folder / "state" / site / "orders.journal"
+    return folder / site / "orders.journal"
 
 
 def append_batches(folder: Path, count: int) -> list[Point]:

@@ -91,7 +91,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def daemon(lab: Path) -> Iterator[None]:
     pulls = PullHistory(group="orders", site="b", pulls=(PULL,), limit=100)
     handlers = {"status": lambda arguments: _status(), "pulls": lambda arguments: pulls}
-    server = ControlServer(str(lab / "state/b/orders.sock"), handlers)
+    server = ControlServer(str(lab / "b/orders.sock"), handlers)
     server.start()
     yield
     server.close()
@@ -128,7 +128,7 @@ def test_status_without_a_daemon_reads_the_pages_and_says_so(lab: Path, capsys) 
 
 
 def test_status_peer_that_cannot_be_read_is_unreachable(lab: Path, capsys) -> None:
-    (lab / "state/a/orders.journal").unlink()
+    (lab / "a/orders.journal").unlink()
     capsys.readouterr()
     assert main(["status"]) == 0
     text = capsys.readouterr().out
@@ -137,7 +137,7 @@ def test_status_peer_that_cannot_be_read_is_unreachable(lab: Path, capsys) -> No
 
 
 def test_status_peer_of_another_site_is_not_believed(lab: Path, capsys) -> None:
-    theirs, own = lab / "state/a/orders.journal", lab / "state/b/orders.journal"
+    theirs, own = lab / "a/orders.journal", lab / "b/orders.journal"
     theirs.write_bytes(own.read_bytes())
     assert main(["status"]) == 0
     assert "expected group orders at site a" in capsys.readouterr().out
