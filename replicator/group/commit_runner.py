@@ -96,7 +96,8 @@ class CommitRunner:
     def submit_alone(self, requests: Sequence[HostWrite]) -> None:
         """Commit, apply and answer ``requests`` in this thread if nothing else is on its way.
 
-        Otherwise as ``submit``. For a caller that has nothing else to do until the answer.
+        Otherwise as ``submit``. For a caller that has nothing else to do until the answer. Never
+        with a sync link: while that holds a batch, front ends must serve on, and end when asked.
         """
         self._guard(lambda: self._try_alone(requests))
 
@@ -152,7 +153,7 @@ class CommitRunner:
     def _try_alone(self, requests: Sequence[HostWrite]) -> None:
         if self._turn.acquire(blocking=False):
             try:
-                if self._idle:
+                if self._idle and not self._commit.waits_for_a_link:
                     self._carry_out_alone(requests)
                     return
             finally:
@@ -164,8 +165,7 @@ class CommitRunner:
         commit.submit(requests)
         prepared = commit.prepare()
         while prepared is not None:
-            if not self._append(prepared):
-                return
+            commit.append(prepared)
             commit.apply(prepared)
             commit.answer(prepared)
             prepared = commit.prepare() if commit.waiting else None

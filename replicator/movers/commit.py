@@ -140,6 +140,11 @@ class Commit:
         return self._own.waiting
 
     @property
+    def waits_for_a_link(self) -> bool:
+        """Whether a batch may be held by a sync link, for as long as that is away."""
+        return self._link is not None
+
+    @property
     def next_reads(self) -> bool:
         """Whether the next batch reads volumes: COMPARE AND WRITE, or chunks.
 

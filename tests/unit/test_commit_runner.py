@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
+from replicator.codec.batch import Point
 from replicator.codec.page import PeerNote
 from replicator.errors import JournalFailed
 from replicator.group.commit_runner import CommitRunner
 from replicator.model import HostWrite, WriteKind
-from tests.fakes.group_on_sim import Primary
+from replicator.movers.commit import Commit
+from tests.fakes.group_on_sim import Primary, plain_buffer
 from tests.sim.devices import Fault
 
 DEADLINE = 20.0
@@ -140,5 +142,30 @@ def test_runner_submit_alone_on_a_failed_journal_halts_and_stop_returns() -> Non
     runner.submit_alone([_write(sink, 1)])
     assert isinstance(reasons[0], JournalFailed)
     runner.submit_alone([_write(sink, 2)])
+    runner.stop()
+    assert sink.order == []
+
+
+class HeldLink:
+    """A sync link whose near site is away for ever."""
+
+    held = True
+
+    def begin(self, content: memoryview, end: Point) -> None: ...
+
+    def finish(self, content: memoryview, end: Point) -> bool:
+        return False
+
+
+def test_runner_submit_alone_with_a_held_sync_link_returns_and_stop_does_too() -> None:
+    primary = Primary(peers=())
+    commit = Commit(primary.journal, primary.volumes, primary.clock, plain_buffer, link=HeldLink())
+    runner = CommitRunner(commit, primary.volumes, lambda error: None)
+    sink = Counted()
+    runner.start()
+    caller = threading.Thread(target=runner.submit_alone, args=([_write(sink, 1)],), daemon=True)
+    caller.start()
+    caller.join(DEADLINE)
+    assert not caller.is_alive(), "a front end's thread must not wait for the near site"
     runner.stop()
     assert sink.order == []
