@@ -167,6 +167,11 @@ class Journal:
         return self.reclaim + self.ring.place.size - self.head.position
 
     @property
+    def waits_for_restore(self) -> bool:
+        """Whether the own restore is what keeps most of the ring: no other site needs as much."""
+        return all(self.restored.position < received for received in self._received())
+
+    @property
     def kept_back_bytes(self) -> int:
         """Free bytes that only events may use, so that a full ring can still be dealt with."""
         bound = self._newer.body.batch_bound

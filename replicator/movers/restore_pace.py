@@ -1,8 +1,9 @@
 """When restore may go on, and how far: own load, a delay, an operator's stop (claims 14, 27, 39).
 
 Nothing here writes a volume. ``RestorePace`` is asked before a window is applied which of its
-batches may be, and says why it holds the rest back. An own journal that is nearly full wins over
-load and delay, because a pull that finds no room costs more; it does not win over an operator.
+batches may be, and says why it holds the rest back. An own journal that is nearly full for want of
+restore wins over load and delay, because a pull that finds no room costs more; not over an
+operator, and not where another site is what the space waits for.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ class RestorePace:
     @property
     def _short_of_space(self) -> bool:
         journal = self._journal
-        short = journal.free_bytes < journal.ring.place.size // 4
+        short = journal.free_bytes < journal.ring.place.size // 4 and journal.waits_for_restore
         if short and (self._policy.delay_seconds or self._policy.load_limit):
             self._found = Pace("running", "own journal nearly full: load and delay do not count")
         return short

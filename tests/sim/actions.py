@@ -182,6 +182,7 @@ def restore(world: World, stack: Stack) -> None:
     """Restore one window."""
     if not stack.volumes or stack.name == "a":
         return
+    world.holds.tell(world, stack)
     if stack.commit is None and stack.restore.step(stack.clock.monotonic()):
         world.counts["restores"] += 1
         world.counts["verified"] += stack.restore.judge.verified_bytes > 0

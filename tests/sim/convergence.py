@@ -29,6 +29,8 @@ def converge(world: World) -> None:
             site.machine.crash_at = None
             if site.stack is None:
                 world.start(name)
+            if site.stack is not None:
+                world.act(name, lambda stack=site.stack: world.holds.end(stack))
         if follow_round(world):
             return
     raise BrokenPromise(f"no convergence: {describe(world)}")

@@ -54,6 +54,7 @@ def check(world: World) -> None:
             raise BrokenPromise(f"{name}: head {head} is not on the log, which has {known}")
         if stack.journal.attached:
             world.events.judge(name, stack.journal)
+        world.holds.judge(stack)
         judge = stack.restore.judge
         if name not in world.alarmed and (judge.mismatches or stack.journal.body.verified.found):
             raise BrokenPromise(f"{name}: a false alarm: {judge.differs}")

@@ -142,6 +142,7 @@ class Stack:
         redo: bool = True,
         leg: LegView | None = None,
         hang_share: Callable[[], float] = lambda: 0.0,
+        pace: Callable[[Stack], None] = lambda _: None,
     ) -> None:
         """Recover the journal and redo: SimulatedCrash at any operation, errors as recovery's.
 
@@ -169,6 +170,7 @@ class Stack:
             self.volumes[entry.id] = DataVolume(entry.id, entry.name, entry.size_bytes, volume)
         self.recovered = parts.recover(self.journal)
         self.restore = parts.restore(self.journal, self.volumes, shape.window_bytes)
+        pace(self)
         while redo and upstream and self._has_data and self.restore.step(clock.monotonic()):
             pass
         self.peers = {site: parts.peer(site, views[site], self.journal) for site in others}

@@ -6,16 +6,19 @@ them became a rule, and the variant here is the code without that rule.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
+from msgspec.structs import replace
+
 from replicator.codec import batch as batch_codec
 from replicator.codec.batch import Batch, Invalid, Point, header_digest_holds, parse_header
 from replicator.codec.history import History
-from replicator.codec.page import Page, PeerNote
+from replicator.codec.page import Page, PeerNote, RestoreStop
 from replicator.errors import DeviceFailed, JournalRotten
 from replicator.journal.journal import FENCED, Journal, Owner
 from replicator.journal.leg import WINDOW, Leg
@@ -29,8 +32,10 @@ from replicator.movers.checkpoint import Checkpoint
 from replicator.movers.commit import Commit, Prepared
 from replicator.movers.near import Near
 from replicator.movers.restore import Restore
+from replicator.movers.restore_pace import RestorePace
 from replicator.movers.sync_link import SyncLink
 from replicator.seams.blockdevice import Buffer, JournalDevice
+from tests.sim import holds
 from tests.sim.site import REAL, Parts
 
 
@@ -144,6 +149,28 @@ class JournalTrustingAVisiblePage(Journal):
 
     def settle(self) -> None:
         """Write nothing."""
+
+
+class JournalHoldingInMemory(Journal):
+    """Hold restore without writing that down."""
+
+    def set_restore_stop(self, stop: RestoreStop | None) -> None:
+        body = replace(self._newer.body, restore_stop=stop)
+        self._newer = dataclasses.replace(self._newer, body=body)
+
+
+class RestorePaceAsRead(RestorePace):
+    """Apply a whole window of which a part lies beyond an operator's stop."""
+
+    def _before_the_stop(self, batches: Sequence[Batch]) -> int:
+        return len(batches) if super()._before_the_stop(batches) else 0
+
+
+@contextmanager
+def stops_by_the_window() -> Iterator[None]:
+    """Ask where to stop only before each window."""
+    with mock.patch.object(holds, "RestorePace", RestorePaceAsRead):
+        yield
 
 
 class CheckpointBeforeFlush(Checkpoint):
@@ -394,6 +421,16 @@ VARIANTS = (
         "m6: no verify record below the ring's head at the start is judged",
         Parts(restore=RestoreJudgingEverything),
         seeds=600,
+    ),
+    Variant(
+        "hold-in-memory",
+        "an operator's hold on restore is durable",
+        Parts(journal=JournalHoldingInMemory),
+    ),
+    Variant(
+        "stop-by-the-window",
+        "restore stops at the point, not behind it",
+        patch=stops_by_the_window,
     ),
     Variant(
         "answer-a-failed-write",

@@ -20,6 +20,7 @@ from tests.sim.convergence import converge
 from tests.sim.devices import Machine, SimDevice, SimulatedCrash
 from tests.sim.disaster import lose_the_primary
 from tests.sim.events import Events
+from tests.sim.holds import Holds
 from tests.sim.host import Host
 from tests.sim.oracle import BrokenPromise, Oracle
 from tests.sim.plans import ASYNC, SITES, Plan, draw_shape
@@ -58,6 +59,7 @@ class World:
         self._calm = calm
         self.seed = seed
         self.rng = random.Random(seed)
+        self.holds = Holds(seed, calm=calm)
         self.parts = parts
         self.now = 0.0
         self.counts: Counter[str] = Counter()
@@ -177,6 +179,7 @@ class World:
                 redo=redo,
                 leg=self.leg if name == "a" else None,
                 hang_share=lambda: 0.02 if self.interleave else 0.0,
+                pace=self.holds.pace,
             )
             site.stack = stack
             self.note_head(site)
@@ -329,6 +332,8 @@ class World:
         possible = actions.choices(site.stack)
         others = tuple(other for other in others if other in possible)
         if site.stack.journal._lock.locked():
+            if self.holds.may_wait(site.stack):
+                others = tuple(other for other in others if other.__name__ != "restore")
             others = tuple(other for other in others if other.__name__ not in actions.PUBLISHING)
             commit = site.stack.commit
             if commit and (commit.waiting_own or site.stack.link):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from replicator.codec.bookmarks import encode_bookmark
@@ -102,6 +104,17 @@ def test_restore_with_a_journal_nearly_full_heeds_neither_load_nor_delay() -> No
         site.write(count % 60)
     assert site.restored(1.0) == count
     assert "nearly full" in site.pace.now.reason
+
+
+def test_restore_with_a_journal_nearly_full_for_want_of_another_site_keeps_its_delay() -> None:
+    site = Site(RestorePolicy(delay_seconds=3600.0))
+    site.b.journal.owner = replace(site.b.journal.owner, peers=("a", "c"))
+    count = 0
+    while site.b.journal.free_bytes >= site.b.journal.ring.place.size // 4:
+        count += 1
+        site.write(count % 60)
+    assert site.restored(1.0) == 0
+    assert site.pace.now.state == "delayed", "c has received nothing: restore would free no space"
 
 
 def test_restore_delay_keeps_back_what_is_younger_on_the_primarys_clock() -> None:
