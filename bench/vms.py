@@ -26,7 +26,7 @@ from replicator.target.wanted import TPG_PARAMETERS
 
 PROJECT = Path(__file__).resolve().parents[1]
 LAB = Path(os.environ.get("TOWLINE_LAB", PROJECT / "build" / "lab"))
-TOPOLOGY = PROJECT / "inventory" / "lab" / "topology.yml"
+TOPOLOGY = PROJECT / "inventory" / "lab" / "topologies" / "async.yml"
 GROUP, VOLUME = "orders", "scratch"
 REFERENCE = "bench-reference"
 REFERENCE_BYTES = 64 << 20
@@ -109,6 +109,20 @@ def reference_lun(topology_address: str, initiator: str, iqn: str) -> Iterator[N
         on("a", remove)
 
 
+def towline_device() -> str:
+    """Return the host's disk of the volume, as Towline serves it."""
+    topology = read_topology(TOPOLOGY)
+    data = naming.data_target_iqn(topology.iqn_prefix, GROUP, "a")
+    lun = naming.data_lun(topology.group(GROUP), VOLUME)
+    return f"/dev/disk/by-path/ip-{naming.portal(topology.site('a'))}-iscsi-{data}-lun-{lun}"
+
+
+def head_of(site: str) -> int:
+    """Return the position that a site has durably received, by its own page."""
+    page = json.loads(on(site, f"replicatorctl journal info --group {GROUP} --json"))
+    return int(str(page["head"]).split(":")[0])
+
+
 def fio(device: str, workload: list[str], extra: list[str], seconds: int) -> float:
     """Run fio on the host; return writes per second."""
     command = [
@@ -127,13 +141,10 @@ def measure_writes(rounds: int, seconds: int) -> list[dict[str, object]]:
     """Interleave the three kinds; return a row for each workload."""
     topology = read_topology(TOPOLOGY)
     site = topology.site("a")
-    group = topology.group(GROUP)
-    data = naming.data_target_iqn(topology.iqn_prefix, GROUP, "a")
     reference = f"{topology.iqn_prefix}:{REFERENCE}"
-    lun = naming.data_lun(group, VOLUME)
     by_path = f"/dev/disk/by-path/ip-{naming.portal(site)}-iscsi-"
     kinds: dict[str, tuple[str, list[str]]] = {
-        "towline": (f"{by_path}{data}-lun-{lun}", []),
+        "towline": (towline_device(), []),
         "lio": (f"{by_path}{reference}-lun-0", ["--sync=dsync"]),
         "lio unsynced": (f"{by_path}{reference}-lun-0", []),
     }
@@ -170,11 +181,7 @@ def measure_catch_up(rounds: int) -> dict[str, object]:
     """Stop b, write, read the same range with dd, start b and see how fast it pulls."""
     topology = read_topology(TOPOLOGY)
     lun = naming.peer_journal_path(topology, GROUP, "a")
-    data = naming.data_target_iqn(topology.iqn_prefix, GROUP, "a")
-    volume = (
-        f"/dev/disk/by-path/ip-{naming.portal(topology.site('a'))}-iscsi-{data}-lun-"
-        f"{naming.data_lun(topology.group(GROUP), VOLUME)}"
-    )
+    volume = towline_device()
     pulls, reads = [], []
     for number in range(rounds):
         on("b", f"systemctl stop replicatord@{GROUP}")

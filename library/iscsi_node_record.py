@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -15,7 +16,8 @@ short_description: Write the node records of this initiator, and remove those of
 description:
   - Writes the files of open-iscsi's database itself, so that no secret is on a command line.
   - With a mutual user and password the initiator insists that the target proves itself.
-  - Records below C(prefix) that are not listed are removed; others are not touched.
+  - Records below C(prefix) that are not listed are removed, after their session has ended.
+  - Records of other targets are not touched.
 options:
   records:
     description: Targets with target, address, port and mutual_user.
@@ -88,6 +90,7 @@ def converge(options: dict[str, Any], check: bool) -> dict[str, Any]:
         if options["prefix"] and name.startswith(options["prefix"]) and name not in listed:
             removed.append(name)
             if not check:
+                end_session(name)
                 shutil.rmtree(os.path.join(folder, name))
     before = "".join(f"record of {name}\n" for name in removed)
     after = "".join(f"record of {name} (secrets not shown)\n" for name in changed)
@@ -97,6 +100,12 @@ def converge(options: dict[str, Any], check: bool) -> dict[str, Any]:
         "removed_targets": removed,
         "diff": {"before": before, "after": after},
     }
+
+
+def end_session(target: str) -> None:
+    """Log out and do not log in at the next boot; it takes the record, so it comes first."""
+    unit = f"towline-session@{target}.service"
+    subprocess.run(["systemctl", "disable", "--now", unit], capture_output=True)
 
 
 def render(record: dict[str, Any], options: dict[str, Any]) -> str:

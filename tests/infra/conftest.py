@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from tests.infra.lab import PLACE, PROJECT, Lab, LabMissing, Stamps
 from tools.lab import evidence
+from tools.lab.places import DEFAULT_TOPOLOGY
 
 MOST_EVIDENCE = 2
 """So many failures of one run are collected; later ones seldom tell more."""
@@ -21,15 +23,25 @@ _noted: list[str] = []
 def pytest_configure(config: pytest.Config) -> None:
     """Name the mark of the tests that disturb (molecule runs them as its side effect)."""
     config.addinivalue_line("markers", "side_effect: disturbs the lab, and puts it right again")
+    config.addinivalue_line("markers", "conformance: takes minutes and has a scenario of its own")
+    config.addinivalue_line("markers", "topology(name, ...): runs on these of the lab's topologies")
     config.addinivalue_line("markers", "own_machines: takes the lab's provisioning away, and back")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is in this folder."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what is in this folder; leave out what wants another topology than the lab has."""
     here = Path(__file__).parent
+    present = os.environ.get("TOWLINE_TOPOLOGY") or DEFAULT_TOPOLOGY
+    elsewhere = []
     for item in items:
         if item.path.is_relative_to(here):
             item.add_marker(pytest.mark.vm)
+            wanted = item.get_closest_marker("topology")
+            if present not in (wanted.args if wanted else (DEFAULT_TOPOLOGY,)):
+                elsewhere.append(item)
+    if elsewhere:
+        config.hook.pytest_deselected(items=elsewhere)
+        items[:] = [item for item in items if item not in elsewhere]
 
 
 @pytest.fixture(scope="session")

@@ -159,12 +159,15 @@ class Lab:
         down = [m.name for m in machines.machines if power.running_pid(places, m.name) is None]
         if down or not places.ssh_config.exists():
             raise LabMissing(f"no lab is up at {places.state}: not running: {down}; {remedy}")
-        lab = cls(places, machines, read_topology(PROJECT / "inventory/lab/topology.yml"))
+        lab = cls(places, machines, read_topology(places.topology_file))
         for machine in machines.machines:
             lab.nodes[machine.name] = Node(machine.name, places.ssh_config)
         for site in lab.sites:
             if site.run("test -S /run/towline/" + lab.group.name + ".sock").rc:
-                raise LabMissing(f"no replicatord answers at {site.name}; {remedy}")
+                raise LabMissing(
+                    f"no replicatord of group {lab.group.name} answers at {site.name}; {remedy}; "
+                    "another topology than the one that is provisioned: set TOWLINE_TOPOLOGY"
+                )
         return lab
 
     @staticmethod
@@ -181,6 +184,10 @@ class Lab:
     def sites(self) -> list[Node]:
         """The sites, the primary first."""
         return [self.nodes[site.name] for site in self.group.sites]
+
+    def has_data(self, site: str) -> bool:
+        """Whether a site keeps volumes, or only a journal."""
+        return self.group.site(site).data
 
     @property
     def app(self) -> Node:
@@ -254,7 +261,7 @@ class Lab:
             own = self.seen_from(site.name).get(site.name)
             if own is None:
                 return False
-            for which in ("received", "restored"):
+            for which in ("received", "restored") if self.has_data(site.name) else ("received",):
                 pair = own[which] or {}
                 pairs.add((pair.get("position"), pair.get("digest")))
         return len(pairs) == 1
@@ -266,10 +273,10 @@ class Lab:
     def digests(
         self, offset: int = 0, length: int = 0, volumes: list[str] | None = None
     ) -> list[Any]:
-        """Return each site's digests of its volumes, in the order of the topology."""
+        """Return the digests of the volumes at each site that has them, in the topology's order."""
         names = volumes or [volume.name for volume in self.group.volumes]
         found = []
-        for site in self.sites:
+        for site in filter(lambda site: self.has_data(site.name), self.sites):
             paths = [self.volume(site.name, name) for name in names]
             answer = site.script("digest", offset, length, *paths, python=PYTHON, limit=300)
             found.append(dict(zip(names, answer.values(), strict=True)))
@@ -317,8 +324,8 @@ class Lab:
             cables.set_cable(self.machines, self.places, cable, True)
 
     @contextmanager
-    def stays_dead(self, site: str) -> Iterator[None]:
-        """Keep systemd from starting a site's replicator again; it runs at the end."""
+    def stays_dead(self, site: str, begins_again: bool = True) -> Iterator[None]:
+        """Keep systemd from starting a site's replicator again; it runs at the end, or not yet."""
         node, folder = self[site], f"/run/systemd/system/{self.unit}.d"
         node.ok(f"mkdir -p {folder} && printf '[Service]\\nRestart=no\\n' >{folder}/test.conf")
         node.ok("systemctl daemon-reload")
@@ -327,7 +334,25 @@ class Lab:
         finally:
             node.ok(f"rm -r {folder} && systemctl daemon-reload")
             node.run(f"systemctl reset-failed {self.unit}")
-            node.ok(f"systemctl start {self.unit}", 240)
+            if begins_again:
+                node.ok(f"systemctl start {self.unit}", 240)
+
+    def begin_anew(self) -> None:
+        """Empty journals and volumes at every site, as on the first day; all run at the end."""
+        group = self.group.name
+        for site in self.sites:
+            site.run(f"systemctl stop {self.unit}")
+        for site in self.sites:
+            blank = [self.journal(site.name)]
+            if self.has_data(site.name):
+                blank += [self.volume(site.name, volume.name) for volume in self.group.volumes]
+            for path in blank:
+                site.ok(f"blkdiscard -f {path}")
+            site.ok(f"replicatorctl journal format --group {group} && replicatorctl target apply")
+        for site in self.sites:
+            site.run(f"systemctl reset-failed {self.unit}")
+            site.ok(f"systemctl start --no-block {self.unit}", 240)
+        self.converge(300)
 
     def start_load(
         self, name: str, seconds: int, depth: int = 16, rate: int = 200, volume: str = "scratch"
@@ -367,6 +392,8 @@ class Stamps:
     volume: str
     blocks: int = 2048
     answered: int = 0
+    unanswered: int = 0
+    """So many more may be in an image: sent by a writer that was killed before the answer."""
 
     def write(self, count: int) -> None:
         """Write some more; returns when all are answered."""
@@ -374,10 +401,31 @@ class Stamps:
         words = ("write", disk, self.run, self.answered, count, self.blocks)
         self.answered = int(self.lab.app.script("stamp", *words)["answered"])
 
+    @contextmanager
+    def trickle(self) -> Iterator[Callable[[], int]]:
+        """Write one after the other in the background; gives how many are answered by now.
+
+        At the end the writer is killed. One that waits for an answer ends when that comes.
+        """
+        unit, progress = f"towline-test-{self.run}", f"/run/towline-test-{self.run}"
+        disk, app = self.lab.host_disk(self.volume), self.lab.app
+        words = f"trickle {disk} {self.run} {self.blocks} {progress}"
+        app.ok(f"systemd-run --quiet --collect --unit={unit} python3 {PLACE}/stamp.py {words}")
+
+        def answered() -> int:
+            return int(app.run(f"cat {progress}").stdout.strip() or 0)
+
+        try:
+            until(answered, 60, "the first write is answered")
+            yield answered
+        finally:
+            app.run(f"systemctl kill --signal=KILL {unit}")
+            self.answered, self.unanswered = answered(), 1
+
     def held_by(self, site: str) -> int:
         """Return how many writes the image of a site holds; AssertionError if it is no prefix."""
         path = self.lab.volume(site, self.volume)
-        words = ("judge", path, self.run, self.answered, self.blocks)
+        words = ("judge", path, self.run, self.answered + self.unanswered, self.blocks)
         verdict = self.lab[site].script("stamp", *words)
         assert verdict["prefix"] is not None, f"{site}: no prefix: {verdict['reason']}"
         return int(verdict["prefix"])

@@ -51,6 +51,7 @@ def suite_url(lab: Lab) -> Iterator[str]:
     )
 
 
+@pytest.mark.conformance
 def test_conformance_every_failure_is_named_with_its_reason(
     lab: Lab, suite_url: str, note: list[str]
 ) -> None:

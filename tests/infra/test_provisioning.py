@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from tests.infra.lab import PROJECT, Lab
 
 RECAP = re.compile(
@@ -13,6 +15,7 @@ RECAP = re.compile(
 )
 
 
+@pytest.mark.conformance
 def test_provisioning_in_check_mode_finds_nothing_to_change(lab: Lab) -> None:
     """``--check --diff`` on a provisioned lab reports changed=0 on every machine."""
     lab.converge()

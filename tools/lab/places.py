@@ -11,6 +11,7 @@ from pathlib import Path
 from .errors import LabError
 
 GIBIBYTE = 1 << 30
+DEFAULT_TOPOLOGY = "async"
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,17 @@ class Places:
         """A folder whose path is short enough for Unix sockets (108 bytes), private to the user."""
         digest = hashlib.sha256(str(self.state).encode()).hexdigest()[:8]
         return Path(tempfile.gettempdir()) / f"towline-{os.getuid()}-{digest}"
+
+    @property
+    def topology_file(self) -> Path:
+        """What the machines replicate: one of ``inventory/lab/topologies`` ($TOWLINE_TOPOLOGY)."""
+        folder = self.project / "inventory/lab/topologies"
+        name = os.environ.get("TOWLINE_TOPOLOGY") or DEFAULT_TOPOLOGY
+        path = folder / f"{name}.yml"
+        if not path.exists():
+            there = sorted(each.stem for each in folder.glob("*.yml"))
+            raise LabError(f"no topology {name} for the lab", f"set TOWLINE_TOPOLOGY to {there}")
+        return path
 
     @property
     def ssh_config(self) -> Path:

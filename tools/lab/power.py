@@ -91,12 +91,21 @@ def stop(places: Places, name: str) -> bool:
         return False
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_SECONDS
-    while running_pid(places, name) is not None:
+    while not _has_ended(pid):
         if time.monotonic() > deadline:
             os.kill(pid, signal.SIGKILL)
             deadline += STOP_SECONDS
         time.sleep(POLL_SECONDS)
     return True
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether nothing of a process is left: its memory goes first, its sockets and ports last."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return state in ("Z", "X")
 
 
 def remove(lab: Lab, places: Places) -> bool:

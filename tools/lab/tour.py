@@ -118,7 +118,7 @@ class Tour:
         from replicator.codec import naming
         from replicator.seams.nodefiles import read_topology
 
-        topology = read_topology(self.project / "inventory/lab/topology.yml")
+        topology = read_topology(self.places.topology_file)
         group = topology.group(GROUP)
         target = naming.data_target_iqn(topology.iqn_prefix, GROUP, PRIMARY)
         portal = naming.portal(topology.site(PRIMARY))

@@ -3,16 +3,20 @@
 ``stamp.py write PATH RUN FIRST COUNT BLOCKS`` writes COUNT blocks of 4 KiB with O_DIRECT, one
 after the other, at addresses that RUN and the sequence number alone decide, below block BLOCKS.
 Each block carries run, sequence, address and a digest. It prints the last sequence that was
-answered. ``stamp.py judge PATH RUN COUNT BLOCKS`` reads an image and prints how far it got: the
-number m such that the image holds exactly the first m writes of the run, or why there is none.
+answered. ``stamp.py trickle PATH RUN BLOCKS PROGRESS`` writes until it is killed, and keeps in the
+file PROGRESS how many were answered. ``stamp.py judge PATH RUN COUNT BLOCKS`` reads an image and
+prints how far it got: the number m such that the image holds exactly the first m writes of the
+run, or why there is none.
 """
 
 import hashlib
+import itertools
 import json
 import mmap
 import os
 import random
 import sys
+from collections.abc import Iterator
 
 BLOCK = 4096
 STAMP = 64
@@ -30,16 +34,28 @@ def content(run: str, sequence: int, block: int) -> bytes:
     return stamp + (digest * (BLOCK // len(digest)))[: BLOCK - STAMP]
 
 
-def write(path: str, run: str, first: int, count: int, blocks: int) -> dict[str, int]:
-    """Write and return what was answered."""
+def answers(path: str, run: str, first: int, blocks: int) -> Iterator[int]:
+    """Write one block after the other, for ever; yield how many were answered."""
     buffer = mmap.mmap(-1, BLOCK)
     descriptor = os.open(path, os.O_WRONLY | os.O_DIRECT)
-    for sequence in range(first, first + count):
+    for sequence in itertools.count(first):
         block = address(run, sequence, blocks)
         buffer[:] = content(run, sequence, block)
         os.pwrite(descriptor, buffer, block * BLOCK)
-    os.close(descriptor)
-    return {"first": first, "answered": first + count}
+        yield sequence + 1
+
+
+def write(path: str, run: str, first: int, count: int, blocks: int) -> dict[str, int]:
+    """Write and return what was answered."""
+    answered = max(itertools.islice(answers(path, run, first, blocks), count), default=first)
+    return {"first": first, "answered": answered}
+
+
+def trickle(path: str, run: str, blocks: int, progress: str) -> None:
+    """Write until killed."""
+    file = os.open(progress, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for answered in answers(path, run, 0, blocks):
+        os.pwrite(file, b"%12d\n" % answered, 0)
 
 
 def judge(path: str, run: str, count: int, blocks: int) -> dict[str, object]:
@@ -71,7 +87,9 @@ def judge(path: str, run: str, count: int, blocks: int) -> dict[str, object]:
 
 
 verb, where, name, *numbers = sys.argv[1:]
-if verb == "write":
+if verb == "trickle":
+    trickle(where, name, int(numbers[0]), numbers[1])
+elif verb == "write":
     print(json.dumps(write(where, name, *map(int, numbers))))
 else:
     print(json.dumps(judge(where, name, *map(int, numbers))))
