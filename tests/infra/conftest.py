@@ -31,7 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what is in this folder; leave out what wants another topology than the lab has."""
     here = Path(__file__).parent
-    present = os.environ.get("TOWLINE_TOPOLOGY") or DEFAULT_TOPOLOGY
+    present = os.environ.get("TOWLINE_LAB_TOPOLOGY") or DEFAULT_TOPOLOGY
     elsewhere = []
     for item in items:
         if item.path.is_relative_to(here):

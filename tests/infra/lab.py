@@ -166,7 +166,7 @@ class Lab:
             if site.run("test -S /run/towline/" + lab.group.name + ".sock").rc:
                 raise LabMissing(
                     f"no replicatord of group {lab.group.name} answers at {site.name}; {remedy}; "
-                    "another topology than the one that is provisioned: set TOWLINE_TOPOLOGY"
+                    "another topology than the one that is provisioned: set TOWLINE_LAB_TOPOLOGY"
                 )
         return lab
 

@@ -38,13 +38,15 @@ class Places:
 
     @property
     def topology_file(self) -> Path:
-        """What the machines replicate: one of ``inventory/lab/topologies`` ($TOWLINE_TOPOLOGY)."""
+        """What the machines replicate: one of ``inventory/lab/topologies`` ($TOWLINE_LAB_TOPOLOGY)."""
         folder = self.project / "inventory/lab/topologies"
-        name = os.environ.get("TOWLINE_TOPOLOGY") or DEFAULT_TOPOLOGY
+        name = os.environ.get("TOWLINE_LAB_TOPOLOGY") or DEFAULT_TOPOLOGY
         path = folder / f"{name}.yml"
         if not path.exists():
             there = sorted(each.stem for each in folder.glob("*.yml"))
-            raise LabError(f"no topology {name} for the lab", f"set TOWLINE_TOPOLOGY to {there}")
+            raise LabError(
+                f"no topology {name} for the lab", f"set TOWLINE_LAB_TOPOLOGY to {there}"
+            )
         return path
 
     @property
