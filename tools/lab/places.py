@@ -38,7 +38,7 @@ class Places:
 
     @property
     def topology_file(self) -> Path:
-        """What the machines replicate: one of ``inventory/lab/topologies`` ($TOWLINE_LAB_TOPOLOGY)."""
+        """What the machines replicate: a file of ``inventory/lab/topologies``."""
         folder = self.project / "inventory/lab/topologies"
         name = os.environ.get("TOWLINE_LAB_TOPOLOGY") or DEFAULT_TOPOLOGY
         path = folder / f"{name}.yml"
