@@ -1,6 +1,7 @@
 """On a site: print a digest for each device (``digest.py OFFSET BYTES PATH...``).
 
 BYTES 0 means to the end. Read-only and through the page cache, which the volumes' writer uses too.
+Clean pages are dropped first: what LIO or a write with O_DIRECT put under them would not be seen.
 """
 
 import json
@@ -16,6 +17,7 @@ def digest(path: str, offset: int, length: int) -> str:
     """Return the xxh3-128 of the range."""
     state = xxhash.xxh3_128()
     descriptor = os.open(path, os.O_RDONLY)
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     try:
         end = offset + length if length else os.lseek(descriptor, 0, os.SEEK_END)
         while offset < end:
