@@ -131,6 +131,26 @@ class CatalogRef(msgspec.Struct, frozen=True):
     digest: bytes
 
 
+class Intent(msgspec.Struct, frozen=True, array_like=True):
+    """What a site is about to become; whoever reads it must not become the same (model m7).
+
+    ``epoch_id`` and ``number`` are those of the epoch that a promotion begins, no bytes and 0 for a
+    boot of a primary in its own epoch. ``without`` names the sites that need not be read, because
+    the operator vouches that they are off or cut from hosts: then it is forced. ``note`` says who.
+    """
+
+    epoch_id: bytes
+    number: int
+    at_ns: int
+    without: tuple[str, ...] = ()
+    note: str = ""
+
+    @property
+    def promotes(self) -> bool:
+        """Whether it is a promotion."""
+        return bool(self.epoch_id)
+
+
 class OwnerBody(msgspec.Struct, frozen=True, kw_only=True):
     """What the owner of a ring states; positions and sizes in bytes.
 
@@ -140,6 +160,8 @@ class OwnerBody(msgspec.Struct, frozen=True, kw_only=True):
     ``writer`` is the ring's one writer where that is not the owner: the primary of a sync link, in
     the epoch ``writer_epoch`` alone (no bytes: in none yet). ``sealed`` is the pair at which an
     operator has closed the ring: nobody writes it, its writer's page is void.
+    ``active_on`` is the kernel boot on which a primary answers hosts, no bytes where it does not;
+    None is a page of a version that does not say: its primary counts as active.
     """
 
     group: str
@@ -165,6 +187,8 @@ class OwnerBody(msgspec.Struct, frozen=True, kw_only=True):
     restore_stop: RestoreStop | None = None
     verified: VerifyNote = VerifyNote()
     verify_run: VerifyRun | None = None
+    intent: Intent | None = None
+    active_on: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +308,7 @@ def _nonsense(body: OwnerBody) -> str | None:
     digests = [head.digest, restored.digest, body.writer_epoch or NO_DIGEST]
     if body.sealed is not None:
         digests.append(body.sealed[1])
+    digests += [body.active_on or NO_DIGEST, (body.intent and body.intent.epoch_id) or NO_DIGEST]
     for note in body.peers.values():
         digests += [note.received[1], note.restored[1], note.journal_id, note.epoch or NO_DIGEST]
     if any(len(digest) != DIGEST_BYTES for digest in digests):

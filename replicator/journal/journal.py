@@ -324,22 +324,31 @@ class Journal:
         are seen to be in the new epoch.
         """
         with self._lock:
-            self._enter(history, self.head, role="secondary", upstream=upstream)
+            self._enter(history, self.head, lambda body: _secondary(body, upstream))
 
-    def begin_epoch(self, batch: Buffer, end: Point, history: History) -> None:
+    def begin_epoch(
+        self,
+        batch: Buffer,
+        end: Point,
+        history: History,
+        change: Callable[[OwnerBody], OwnerBody] = lambda body: body,
+    ) -> None:
         """Begin an own epoch at the head: durable on return, and this ring's owner is primary.
 
         ``batch`` has the ``epoch`` event and ends at ``end``. The page with the history entry is
         the commit point: a crash before it leaves bytes above the head that are valid for nobody.
+        ``change`` says what else that page states.
         """
         assert end.position - self.head.position == len(batch) <= self.free_bytes
         with _own_device():
             self.ring.write(self.head.position, batch)
             self.device.flush()
         with self._lock:
-            self._enter(history, end, role="primary", upstream=None)
+            self._enter(history, end, lambda body: change(_primary(body)))
 
-    def _enter(self, history: History, head: Point, *, role: str, upstream: str | None) -> None:
+    def _enter(
+        self, history: History, head: Point, change: Callable[[OwnerBody], OwnerBody]
+    ) -> None:
         relation, fork = self.catalog.history.compare(history)
         assert relation is Relation.NEWER and fork is not None
         assert self.head.position <= fork.position, (self.head, fork)
@@ -348,21 +357,17 @@ class Journal:
             self._newer.body,
             head=head,
             catalog=write_catalog(self.device, self._newer, catalog),
-            role=role,
-            upstream=upstream,
             peers=dict(self.peers),
         )
         self.head, self._catalog = head, catalog
-        self._write(next_page(self._newer, body, self.owner.boot_id))
+        self._write(next_page(self._newer, change(body), self.owner.boot_id))
 
     def retire(self, upstream: str) -> None:
         """State that this primary is none any more, and from whom it would read: durable on
         return. Head, history and tail stay."""
         with self._lock:
-            body = msgspec.structs.replace(
-                self._newer.body, head=self.head, role="secondary", upstream=upstream
-            )
-            self._write(next_page(self._newer, body, self.owner.boot_id))
+            body = msgspec.structs.replace(self._newer.body, head=self.head)
+            self._write(next_page(self._newer, _secondary(body, upstream), self.owner.boot_id))
 
     def settle(self) -> None:
         """Write the newest page again into its copy: durable on return.
@@ -406,6 +411,17 @@ class Journal:
             write_page(self.device, page)
         self._older, self._newer = self._newer, page
         return page
+
+
+def _primary(body: OwnerBody) -> OwnerBody:
+    return msgspec.structs.replace(body, role="primary", upstream=None)
+
+
+def _secondary(body: OwnerBody, upstream: str) -> OwnerBody:
+    """Return the statement of a site that answers no hosts and means to answer none."""
+    return msgspec.structs.replace(
+        body, role="secondary", upstream=upstream, intent=None, active_on=b""
+    )
 
 
 def _counted(note: PeerNote, history: History) -> int:

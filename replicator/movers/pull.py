@@ -145,6 +145,24 @@ class Pull:
         self.totals.bytes += report.bytes
         return report
 
+    def take_tail(self) -> tuple[int, bool]:
+        """Take valid batches beyond what the source states: durable on return.
+
+        Returns bytes taken and whether that was all. For a promotion only, when the source's
+        primary is fenced or vouched to be off: nobody will say any more what of its tail was
+        durable, so what is valid is taken and made durable here (design: the seal, from afar).
+        """
+        journal, before = self._journal, self._journal.head
+        while True:
+            at = journal.head
+            limit = at.position + min(journal.free_bytes, self._source.ring.place.size)
+            run = self._batches(at, limit, self._byte_limit)
+            if not run.batches:
+                whole = run.stop is not None and run.stop.rule != LIMIT
+                return at.position - before.position, whole
+            journal.append([run.content], run.end(at), self._changed_catalog([run]))
+            journal.publish()
+
     @property
     def link_bytes(self) -> int:
         """Everything that was read over the link since the start, pages included."""
