@@ -356,6 +356,65 @@ class VolumeChanged(msgspec.Struct, frozen=True, kw_only=True):
     schema: int = SCHEMA
 
 
+class PromotionStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What a promotion did, or with ``dry_run`` what stands in its way (reasons by site).
+
+    ``fork`` is where the new epoch begins; ``drained_*`` was taken from other sites before;
+    ``missing_records`` are known to be elsewhere and are not here. Only ``nothing_lost`` says that
+    no answered write is missing; else hosts are held until an operator confirms.
+    """
+
+    group: str
+    site: str
+    dry_run: bool
+    in_the_way: dict[str, str]
+    epoch: int
+    forced: bool
+    fork: int
+    head: PositionStatus
+    drained_records: int
+    drained_bytes: int
+    missing_records: int
+    nothing_lost: bool
+    hosts_held: bool
+    upstreams: dict[str, str]
+    schema: int = SCHEMA
+
+
+class HandoverStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A primary's last word: ``to`` may go on from ``at``."""
+
+    group: str
+    site: str
+    to: str
+    at: PositionStatus
+    schema: int = SCHEMA
+
+
+class EpochStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One term of a primary, as codec.history.Epoch; times in nanoseconds since 1970."""
+
+    number: int
+    id: str
+    site: str
+    fork_position: int
+    fork_digest: str
+    upstreams: dict[str, str]
+    at_ns: int
+    old_time_ns: int
+    forced: bool
+    note: str
+
+
+class HistoryStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The epochs that a site knows, oldest first."""
+
+    group: str
+    site: str
+    epochs: tuple[EpochStatus, ...]
+    schema: int = SCHEMA
+
+
 def position_status(point: Point) -> PositionStatus:
     """Return ``point`` as it is stated."""
     return PositionStatus(

@@ -14,6 +14,7 @@ from replicator.cli import (
     bookmark,
     check,
     config,
+    failover,
     image,
     journal,
     metrics,
@@ -47,6 +48,7 @@ _COMMANDS = (
     config,
     target,
     seal,
+    failover,
 )
 
 

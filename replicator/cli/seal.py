@@ -74,6 +74,7 @@ def run_fence(arguments: argparse.Namespace) -> int:
         else:
             journal.publish(mark={FENCED: arguments.reason})
             shut.writer_out()
+            journal.publish()  # in both copies: others count on it only then
         marks = dict(journal.body.marks)
     if wants_json(arguments):
         print_json({"group": node.group.name, "site": node.site.name, "marks": marks})

@@ -138,8 +138,8 @@ class TcmuFrontEnd:
         return Export(volume, device, self._backstores[volume.name])
 
 
-def front_end_of(site: Site, group: Group) -> FrontEnd | None:
+def front_end_of(site: Site, group: Group, *, serves: bool) -> FrontEnd | None:
     """Return the primary's front end; None at a site that serves no hosts."""
-    if not group.site(site.name).primary:
+    if not serves:
         return None
     return TcmuFrontEnd(site, group) if site.devices.kind == "lvm" else NbdFrontEnd(site, group)

@@ -20,7 +20,8 @@ from collections.abc import Callable
 from replicator import __version__
 from replicator.clock import SystemClock
 from replicator.codec import naming
-from replicator.daemon.control import ControlServer
+from replicator.daemon.changing_roles import role_handlers
+from replicator.daemon.control import ControlServer, Handler
 from replicator.daemon.front_ends import FrontEnd, front_end_of
 from replicator.daemon.notify import notify_systemd
 from replicator.daemon.operations import operations
@@ -38,6 +39,8 @@ from replicator.seams.nodefiles import ChangedTopology, read_site_name, read_top
 log = logging.getLogger("replicatord")
 
 _ENDING = {signal.SIGTERM, signal.SIGINT}
+_ANEW = signal.SIGUSR1
+"""The process sends it to itself when the group's role here has changed."""
 
 _SWITCH_SECONDS = 0.0005
 """Interpreter switch interval: a thread that comes back from the kernel waits no longer."""
@@ -71,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     sys.setswitchinterval(_SWITCH_SECONDS)
     # Waited for with sigwait: a handler that sets an Event can meet the main thread inside it.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {*_ENDING, _ANEW})
     try:
         return _run(arguments)
     except TowlineError as error:
@@ -80,44 +83,59 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    """Run the group in rounds: a change of its role here ends one and begins the next."""
     topology = read_topology(arguments.topology)
     site_name = arguments.site or read_site_name(naming.DEFAULT_SITE_PATH)
     group = topology.group(arguments.group)
-    site = topology.site(site_name)
-    clock = SystemClock()
-    started_at = clock.monotonic()
-    devices = open_site(topology, group.name, site_name, boot_id())
-    changed = ChangedTopology(arguments.topology, group.name)
-    runtime = SiteRuntime(group, site_name, devices, clock, changed.read)
-    volumes = VolumeControl(runtime)
-    front_end = front_end_of(site, group)
-    kind = front_end.kind if front_end else "none"
-    server = ControlServer(
-        naming.control_socket_path(site, group.name),
-        {
-            "status": lambda _: group_status(runtime, kind, started_at),
-            "pulls": lambda _: pull_history(runtime),
-            "bookmark": lambda given: make_bookmark(runtime, given.get("name", "")),
-            **operations(runtime),
-            "volumes": lambda _: volumes.listing(),
-            "volume-change": volumes.change,
-            **verify_handlers(runtime),
-            "ping": lambda _: {"group": group.name, "site": site_name, "version": __version__},
-        },
-    )
-    server.start()
+    started_at = SystemClock().monotonic()
+    handlers: dict[str, Handler] = {}
+    path = naming.control_socket_path(topology.site(site_name), group.name)
+    server = ControlServer(path, handlers)
+    started = False
     try:
-        _serve(runtime, front_end)
+        while True:
+            devices = open_site(topology, group.name, site_name, boot_id())
+            changed = ChangedTopology(arguments.topology, group.name)
+            runtime = SiteRuntime(group, site_name, devices, SystemClock(), changed.read)
+            front_end = front_end_of(topology.site(site_name), group, serves=runtime.primary)
+            handlers.update(_handlers(runtime, front_end, started_at))
+            if not started:
+                server.start()
+                started = True
+            if not _serve(runtime, front_end):
+                return 0
+            log.info("begins anew group=%s site=%s", group.name, site_name)
     finally:
         server.close()
-    return 0
 
 
-def _serve(runtime: SiteRuntime, front_end: FrontEnd | None) -> None:
+def _handlers(
+    runtime: SiteRuntime, front_end: FrontEnd | None, started_at: float
+) -> dict[str, Handler]:
+    kind = front_end.kind if front_end else "none"
+    volumes = VolumeControl(runtime)
+    known = {"group": runtime.group.name, "site": runtime.part.name, "version": __version__}
+    return {
+        "status": lambda _: group_status(runtime, kind, started_at),
+        "pulls": lambda _: pull_history(runtime),
+        "bookmark": lambda given: make_bookmark(runtime, given.get("name", "")),
+        **operations(runtime),
+        "volumes": lambda _: volumes.listing(),
+        "volume-change": volumes.change,
+        **verify_handlers(runtime),
+        **role_handlers(runtime),
+        "ping": lambda _: known,
+    }
+
+
+def _serve(runtime: SiteRuntime, front_end: FrontEnd | None) -> bool:
+    """Run until told to end (False) or until the role has changed (True); all is closed then."""
+    runtime.on_role_change = lambda: os.kill(os.getpid(), _ANEW)
     try:
         if front_end is not None:
             front_end.hold()
             runtime.on_halt = _in_background(front_end)
+            runtime.hang_up = front_end.stop
             runtime.on_serving = _starting(runtime, front_end)
         runtime.start()
         if front_end is not None and runtime.state == "halted":
@@ -127,13 +145,15 @@ def _serve(runtime: SiteRuntime, front_end: FrontEnd | None) -> None:
         log.info(
             "ready group=%s site=%s state=%s", runtime.group.name, runtime.part.name, runtime.state
         )
-        signal.sigwait(_ENDING)
-        notify_systemd("STOPPING=1")
+        again = signal.sigwait({*_ENDING, _ANEW}) == _ANEW
+        if not again:
+            notify_systemd("STOPPING=1")
     finally:
         if front_end is not None:
             front_end.stop()
         runtime.stop()
-    log.info("ended")
+    log.info("ended" if not again else "role changed")
+    return again
 
 
 def _starting(runtime: SiteRuntime, front_end: FrontEnd) -> Callable[[CommitRunner], None]:

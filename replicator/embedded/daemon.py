@@ -144,6 +144,16 @@ class EmbeddedSite:
         self._process.wait()
         self.kills += 1
 
+    def pause(self) -> None:
+        """Stop the process where it is (SIGSTOP): a zombie, until ``resume``."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a paused process go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     def note_killed(self) -> None:
         """Count a kill -9 that somebody else sent, and wait until the process is gone."""
         assert self._process is not None

@@ -11,6 +11,7 @@ from replicator.codec.history import Catalog, VolumeEntry
 from replicator.codec.topology import Group, GroupSite, Topology
 from replicator.codec.volume_changes import describe_change, difference
 from replicator.errors import DeviceUnusable, WrongJournal
+from replicator.group.standing import roles_have_changed
 from replicator.group.volume_set import OpenVolume, VolumeSet
 from replicator.journal.format import NewJournal
 from replicator.journal.journal import Journal, Owner
@@ -145,6 +146,10 @@ def _check_role(journal: Journal, part: GroupSite) -> None:
             f"the topology's link {part.link} means {writer or 'its owner'}; a journal is "
             "formatted for its link, and links are not changed by editing the topology"
         )
+    if roles_have_changed(journal):
+        if body.upstream != upstream:
+            log.info("the page's role holds upstream=%s topology=%s", body.upstream, upstream)
+        return
     if body.upstream != upstream:
         raise WrongJournal(
             f"{journal.device.name}: its page says upstream {body.upstream or 'none (primary)'}, "

@@ -128,6 +128,11 @@ class Promotion:
         owner = self._journal.owner
         return f"group {owner.group}: site {owner.site}"
 
+    @property
+    def _noted(self) -> str:
+        without = ", ".join(self._order.without)
+        return f"{self._order.note} without {without}" if without else self._order.note
+
     def step(self, now: float) -> Step:
         """Do the next step and return the one that follows; DONE when the site is active.
 
@@ -166,7 +171,7 @@ class Promotion:
             self._journal.catalog.history.last.number + 1,
             self._clock.realtime_ns(),
             self._order.without,
-            self._order.note[:_NOTE_LENGTH],
+            self._noted[:_NOTE_LENGTH],
         )
         self._journal.restate(lambda body: replace(body, intent=intent))
 

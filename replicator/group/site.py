@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 
 from replicator.clock import Clock
 from replicator.codec.batch import Point
@@ -21,8 +21,11 @@ from replicator.errors import (
     JournalFailed,
     JournalRotten,
     PeerAhead,
+    Refused,
     ShutOut,
+    SplitBrain,
     TowlineError,
+    WentOn,
     WrongJournal,
 )
 from replicator.group.commit_runner import CommitRunner
@@ -30,11 +33,17 @@ from replicator.group.devices import SiteDevices, check_catalog
 from replicator.group.held_reads import HeldVolume
 from replicator.group.leg_thread import LegThread
 from replicator.group.mover_thread import MoverThread, in_thread
+from replicator.group.standing import (
+    Standing,
+    part_in_force,
+    retire_after,
+)
 from replicator.group.verification import Verification
 from replicator.group.volume_set import VolumeSet
 from replicator.group.volume_watch import VolumeWatch
 from replicator.journal.journal import FENCED, HALTED
 from replicator.journal.leg import Leg
+from replicator.journal.meeting import meet
 from replicator.journal.peer import Peer
 from replicator.journal.recovery import Recovered, recover
 from replicator.model import HostVolume
@@ -57,6 +66,7 @@ _OBSERVE_SECONDS = 1.0
 _WATCH_SECONDS = 1.0
 _OBSERVE_SHORT_SECONDS = 0.1
 _FIRST_LOOK_SECONDS = 5.0
+_STANDING_SECONDS = 1.0
 _IDLE_RESTORE_SECONDS = 1.0
 _NEAR_SECONDS = 0.2
 _FATAL_AT_NEAR = (JournalRotten, WrongJournal)
@@ -85,7 +95,7 @@ class SiteRuntime:
     ) -> None:
         """``read_group`` returns the group anew when the topology file was changed, else None."""
         self.group = group
-        self.part = group.site(site)
+        self.part = part_in_force(group.site(site), devices.journal.body)
         self.devices = devices
         self.journal = devices.journal
         self.clock = clock
@@ -125,6 +135,12 @@ class SiteRuntime:
         self._lock = threading.Lock()
         self._restoring = threading.Lock()
         self._ended = threading.Event()
+        self.hang_up: Callable[[], None] = lambda: None
+        """Ends the front end and returns when no host is served any more."""
+        self.on_role_change: Callable[[], None] = lambda: None
+        """Called when this runtime is to be stopped and made anew: the page has another role."""
+        self._standing = Standing(self.journal, devices.peers, clock)
+        self._changing = threading.Lock()
         self._leg_thread: LegThread | None = None
         self.link = self._make_link()
         self._near: Near | None = None
@@ -188,7 +204,7 @@ class SiteRuntime:
             self.state, self.reason = "held", f"until {self.link.site} has been asked"
             self._add_thread("link", self._link_step)
         elif self.primary:
-            self._serve()
+            self._begin_as_primary()
         else:
             if HALTED in self.journal.body.marks:
                 self.journal.publish(unmark={HALTED})
@@ -248,6 +264,99 @@ class SiteRuntime:
                 "replicatorctl status"
             )
 
+    # -- changes of role -------------------------------------------------------------------
+
+    @contextmanager
+    def changing_role(self) -> Iterator[None]:
+        """Stop serving and every mover, let the caller change the page, then begin anew.
+
+        Also after a failure: what the page says then is what this site is. Raises Refused, with
+        nothing stopped, while another change is under way.
+        """
+        if not self._changing.acquire(blocking=False):
+            raise Refused(
+                f"group {self.group.name}: site {self.part.name} is changing its role already; "
+                "replicatorctl status"
+            )
+        try:
+            self._quiesce()
+            yield
+        finally:
+            self.on_role_change()
+
+    def _quiesce(self) -> None:
+        """End commit loop and movers; Refused if one still waits in the kernel."""
+        self.state, self.reason = "changing", "its role is being changed"
+        self._shut_hosts_out()
+        if self.runner is not None:
+            self.runner.stop()
+        hanging = [name for name, thread in self._threads.items() if not thread.stop(2.0)]
+        hanging = [name for name in hanging if not name.startswith("peer ")]
+        if hanging:
+            raise Refused(
+                f"group {self.group.name}: {', '.join(hanging)} at site {self.part.name} still "
+                "waits in the kernel for a device; try again when that has ended"
+            )
+
+    def _shut_hosts_out(self) -> None:
+        """Take no further batch and hang up on every host: nobody is answered on return."""
+        self._ended.set()
+        if self.runner is not None:
+            self.runner.halt()
+        self.hang_up()
+
+    def checkpoint_now(self, now: float) -> None:
+        """Flush the data volumes and publish what they hold: durable on return."""
+        self._checkpoint.run(now)
+
+    def _begin_as_primary(self) -> None:
+        if self._standing.hosts_wait:
+            self.state = "held"
+            self.reason = f"{self._standing.hosts_wait}; then: replicatorctl hosts confirm"
+        elif self._standing.resumes:
+            try:
+                self._serve()
+            except WentOn as error:
+                self._term_ended(error)
+            except SplitBrain as error:
+                self.halt(str(error))
+        else:
+            self.state, self.reason = "booting", "reads every other site before it serves"
+            self._add_thread("standing", self._standing_step)
+
+    def _standing_step(self) -> float:
+        """Look again until nothing is in the way, then begin anew as an active primary."""
+        found = self._standing.look()
+        if not found:
+            self.on_role_change()
+            return _STANDING_SECONDS
+        self.reason = f"{found}; to go on without a site: replicatorctl promote --force --without"
+        return _STANDING_SECONDS
+
+    def _follow_history(self, peer: Peer) -> None:
+        """Enter what a peer that is not pulled from has gone on to; a new upstream begins anew."""
+        if self.journal.attached and peer.statement is not None:
+            if peer.statement.newer.body.catalog is None:
+                return
+            meet(self.journal, peer)
+            self._begin_anew_if_moved()
+
+    def _begin_anew_if_moved(self) -> None:
+        body = self.journal.body
+        moved = body.upstream != self.part.upstream or (body.role == "primary") != self.primary
+        if moved and not self._changing.locked():
+            self.on_role_change()
+
+    def _term_ended(self, error: Exception) -> None:
+        """Serve no more: the group has gone on elsewhere; follow it if nothing is beyond."""
+        log.warning("term ended reason=%r", str(error))
+        if not self._changing.acquire(blocking=False):
+            return
+        self.state, self.reason = "changing", str(error)
+        self._shut_hosts_out()
+        retire_after(self.journal, self.devices.peers.values())
+        self.on_role_change()
+
     # -- primary ---------------------------------------------------------------------------
 
     def _make_link(self) -> SyncLink | None:
@@ -277,6 +386,7 @@ class SiteRuntime:
         while self.restore.step(self.clock.monotonic()):
             pass
         self._look_first()
+        self._standing.activate()
         self.journal.publish(unmark={HALTED})
         self.commit = Commit(
             self.journal, self.devices.volumes, self.clock, aligned_buffer, self.link
@@ -292,8 +402,10 @@ class SiteRuntime:
             self.journal, self.devices.volumes, self.commit, self.runner
         )
         self.verification.go_on(self.group.verify_rate)
-        self.state, self.reason = "serving", ""
         self.on_serving(self.runner)
+        with self._lock:
+            if self.state != "halted":
+                self.state, self.reason = "serving", ""
 
     def _hosts_see(self, volume: HostVolume) -> HostVolume:
         link = self.link
@@ -308,12 +420,12 @@ class SiteRuntime:
 
     def _look_first(self) -> None:
         """Read every peer that can be read soon; PeerAhead if one has more than this journal."""
-        ahead: list[PeerAhead] = []
+        ahead: list[TowlineError] = []
 
         def look(peer: Peer) -> None:
             try:
                 self._look(peer)
-            except PeerAhead as error:
+            except (PeerAhead, WentOn, SplitBrain) as error:
                 ahead.append(error)
             except TowlineError as error:
                 log.warning("peer not read at start site=%s reason=%r", peer.site, str(error))
@@ -356,6 +468,7 @@ class SiteRuntime:
     def _pull_step(self) -> float:
         attached = self.journal.attached
         report = self._pull.step(self.clock.monotonic())
+        self._begin_anew_if_moved()
         if not attached and self.journal.attached:
             check_catalog(self.journal, self.journal.catalog, self.watch.group)
             self.state = "following"
@@ -429,6 +542,7 @@ class SiteRuntime:
     def _look(self, peer: Peer) -> None:
         peer.look()
         self._note_page(peer)
+        self._follow_history(peer)
 
     def _note_page(self, peer: Peer) -> None:
         assert peer.statement is not None
@@ -453,6 +567,12 @@ class SiteRuntime:
             return None
         if isinstance(error, ShutOut):
             self.halt(f"{name}: {error}", shut_out=True)
+            return None
+        if isinstance(error, WentOn):
+            self._term_ended(error)
+            return None
+        if isinstance(error, SplitBrain) and self.primary:
+            self.halt(f"{name}: {error}")
             return None
         if self.faults.get(name) != str(error):
             log.warning("mover fails mover=%r reason=%r", name, str(error))

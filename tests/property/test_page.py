@@ -109,7 +109,7 @@ def _with_body(page: Page, body: dict[str, Any]) -> bytes | None:
     return bytes(block)
 
 
-@settings(max_examples=600)
+@settings(max_examples=600, deadline=None)
 @given(pages(), st.data())
 def test_page_by_a_faulty_owner_is_refused_or_makes_sense(page: Page, data: st.DataObject) -> None:
     """Any statement replaced by something odd, with a digest that holds (F35)."""
