@@ -34,7 +34,7 @@ from replicator.units import format_size, parse_rate
 DEFAULT_IQN_PREFIX = "iqn.2026-11.org.example.towline"
 MAXIMUM_VOLUMES = 64
 MAXIMUM_VOLUME_ID = 65_535
-MAXIMUM_SITES = 16
+MAXIMUM_SITES = 12
 MAXIMUM_VOLUME_BYTES = 64 << 40
 MINIMUM_JOURNAL_BYTES = 16 << 20
 """A batch is at most an eighth of the ring, and one host write of 1 MiB must fit in a batch."""

@@ -35,7 +35,8 @@ log = logging.getLogger(__name__)
 UNCONFIRMED = "hosts-unconfirmed"
 """The mark of a new primary that may lack answered writes: hosts wait for an operator's word."""
 
-_NOTE_LENGTH = 160
+NOTE_LENGTH = 100
+"""Characters of a note that a page and the history keep."""
 
 
 class Step(IntEnum):
@@ -171,7 +172,7 @@ class Promotion:
             self._journal.catalog.history.last.number + 1,
             self._clock.realtime_ns(),
             self._order.without,
-            self._noted[:_NOTE_LENGTH],
+            self._noted[:NOTE_LENGTH],
         )
         self._journal.restate(lambda body: replace(body, intent=intent))
 

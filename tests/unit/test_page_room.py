@@ -8,6 +8,7 @@ from replicator.codec.batch import Point
 from replicator.codec.page import (
     CatalogRef,
     Differing,
+    Intent,
     OwnerBody,
     Page,
     PeerNote,
@@ -19,12 +20,13 @@ from replicator.codec.page import (
     encode_page,
 )
 from replicator.codec.topology_file import MAXIMUM_SITES
+from replicator.group.promotion import NOTE_LENGTH, UNCONFIRMED
 from replicator.journal.journal import MARK_REASON_LENGTH
 from replicator.movers.judge import MOST_LISTED
 
 HUGE = 1 << 62
 ID = bytes(range(16))
-MARKS = ("halted", "fenced", "inconsistent", "degraded")
+MARKS = ("halted", "fenced", "inconsistent", "degraded", UNCONFIRMED)
 
 
 def _site(number: int) -> str:
@@ -48,7 +50,7 @@ def largest_body(letter: str = "r") -> OwnerBody:
         reclaim=HUGE,
         marks=dict.fromkeys(MARKS, letter * MARK_REASON_LENGTH),
         peers={
-            _site(number): PeerNote(ID, HUGE, (HUGE, ID), (HUGE, ID))
+            _site(number): PeerNote(ID, HUGE, (HUGE, ID), (HUGE, ID), ID)
             for number in range(1, MAXIMUM_SITES)
         },
         pull=PullNote(_site(1), 3.3, "source nearly full, own journal full", HUGE, HUGE, HUGE),
@@ -76,6 +78,14 @@ def largest_body(letter: str = "r") -> OwnerBody:
             ended=HUGE,
             ended_ns=HUGE,
         ),
+        intent=Intent(
+            ID,
+            HUGE,
+            HUGE,
+            tuple(_site(number) for number in range(1, MAXIMUM_SITES)),
+            letter * NOTE_LENGTH,
+        ),
+        active_on=ID,
     )
 
 

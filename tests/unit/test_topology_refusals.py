@@ -222,7 +222,7 @@ def _upstreams() -> Iterator[Case]:
     yield (
         "sites-too-many",
         changed({sites: {"a": {"primary": True}, **many}}),
-        ["groups.orders.sites: expected at most 16 sites, got 17"],
+        ["groups.orders.sites: expected at most 12 sites, got 17"],
     )
 
 
