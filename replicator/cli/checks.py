@@ -52,6 +52,7 @@ def check_group(status: GroupStatus, unreachable: str, bounds: Bounds) -> list[C
         _check_state(status.own),
         *_check_peers(status),
         *_check_lags(status, bounds),
+        *_check_restore(status.own),
         *_check_journal(status.own),
         *_check_link(status.own),
         *_check_pull(status),
@@ -125,6 +126,24 @@ def _check_lag(name: str, lag: Lag | None, bounds: Bounds) -> Check:
     if lag.seconds >= bounds.warning_seconds:
         return Check(name, Verdict.WARNING, text, "look at replicatorctl pulls at that site")
     return Check(name, Verdict.OK, text)
+
+
+def _check_restore(own: SiteStatus) -> Iterator[Check]:
+    """An operator's hold is easily forgotten, and a delay that gives way guards nothing."""
+    restore = own.restore
+    if restore is None:
+        return
+    text = f"{restore.state} {restore.reason}" if restore.reason else restore.state
+    if restore.state in ("paused", "stopped"):
+        hint = "the own journal keeps all that comes meanwhile, and fills"
+        yield Check("restore", Verdict.WARNING, text, hint)
+    elif restore.state == "running" and restore.reason:
+        hint = "the journal is too small for delay or load limit at this rate of writes"
+        yield Check("restore", Verdict.WARNING, text, hint)
+    elif restore.stop_at:
+        yield Check("restore", Verdict.OK, f"{text}, told to stop at {restore.stop_at}")
+    else:
+        yield Check("restore", Verdict.OK, text)
 
 
 def _check_journal(own: SiteStatus) -> Iterator[Check]:

@@ -22,6 +22,7 @@ from replicator.status import (
     PositionStatus,
     PullHistory,
     PullStatus,
+    RestoreStatus,
     SiteStatus,
     VolumeStatus,
     lag_between,
@@ -36,6 +37,10 @@ PULL = PullStatus(
     source="a", at_ns=NOW - 10**9, records=2, bytes=8192, interval_seconds=0.5, reason="fixed"
 )
 NONE = Lag(records=0, bytes=0, seconds=0.0)
+
+
+def _restore(state: str, reason: str = "") -> RestoreStatus:
+    return RestoreStatus(state=state, reason=reason, applied=4096, behind_bytes=0)
 
 
 def _status(**changes: object) -> GroupStatus:
@@ -194,6 +199,12 @@ def test_checks_of_a_good_status_are_all_ok() -> None:
         ({"restore_lag": Lag(records=1, bytes=1, seconds=601.0)}, "restore lag b", Verdict.FAILED),
         ({"lag": None}, "lag b", Verdict.WARNING),
         ({"pull": None}, "pull", Verdict.WARNING),
+        ({"differing_bytes": 4096}, "verified b", Verdict.FAILED),
+        ({"restore": _restore("running")}, "restore", Verdict.OK),
+        ({"restore": _restore("delayed", "by 15 min")}, "restore", Verdict.OK),
+        ({"restore": _restore("paused", "by an operator")}, "restore", Verdict.WARNING),
+        ({"restore": _restore("stopped", "at position 1")}, "restore", Verdict.WARNING),
+        ({"restore": _restore("running", "journal nearly full")}, "restore", Verdict.WARNING),
     ],
 )
 def test_check_of_one_thing_wrong_finds_it(
