@@ -112,8 +112,17 @@ def _check_lags(status: GroupStatus, bounds: Bounds) -> Iterator[Check]:
             continue
         if status.own.role != "primary" and site.site != status.site:
             continue
-        yield _check_lag(f"lag {site.site}", site.lag, bounds)
+        yield _check_rpo(site) or _check_lag(f"lag {site.site}", site.lag, bounds)
         yield _check_lag(f"restore lag {site.site}", site.restore_lag, bounds)
+
+
+def _check_rpo(site: SiteStatus) -> Check | None:
+    """Return a failure when the site lags more than the topology wants, else None."""
+    if site.rpo_seconds is None or site.lag is None or site.lag.seconds <= site.rpo_seconds:
+        return None
+    text = f"{format_lag(site.lag)}, its rpo is {format_duration(site.rpo_seconds)}"
+    hint = f"replicatorctl pulls --explain at {site.site} says what holds it back"
+    return Check(f"lag {site.site}", Verdict.FAILED, text, hint)
 
 
 def _check_lag(name: str, lag: Lag | None, bounds: Bounds) -> Check:

@@ -102,6 +102,14 @@ def _link(site: SiteStatus) -> str:
     return f"link {site.site}-{link.site} ({link.policy}): {said} for {since}{extra}{why}"
 
 
+def _missed_rpo(site: SiteStatus) -> str:
+    if site.rpo_seconds is None or site.lag is None or site.lag.seconds <= site.rpo_seconds:
+        return ""
+    lag, rpo = format_duration(site.lag.seconds), format_duration(site.rpo_seconds)
+    why = f"replicatorctl pulls --explain --site {site.site}"
+    return f"{site.site}: lags {lag}, more than its rpo of {rpo}; why: {why}"
+
+
 def _remarks(status: GroupStatus) -> list[str]:
     remarks = [f"{site.site}: {site.state}: {site.reason}" for site in status.sites if site.reason]
     for site in status.sites:
@@ -114,6 +122,8 @@ def _remarks(status: GroupStatus) -> list[str]:
             remarks.append(
                 f"{site.site}: {size} of its volumes differ: replicatorctl verify report"
             )
+        if missed := _missed_rpo(site):
+            remarks.append(missed)
     remarks += [_link(site) for site in status.sites if site.link is not None]
     for volume in status.volumes:
         if volume.state == "failed":

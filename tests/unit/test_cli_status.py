@@ -198,6 +198,12 @@ def test_checks_of_a_good_status_are_all_ok() -> None:
         ({"lag": Lag(records=1, bytes=1, seconds=61.0)}, "lag b", Verdict.WARNING),
         ({"restore_lag": Lag(records=1, bytes=1, seconds=601.0)}, "restore lag b", Verdict.FAILED),
         ({"lag": None}, "lag b", Verdict.WARNING),
+        (
+            {"lag": Lag(records=1, bytes=1, seconds=5.1), "rpo_seconds": 5.0},
+            "lag b",
+            Verdict.FAILED,
+        ),
+        ({"lag": Lag(records=1, bytes=1, seconds=4.9), "rpo_seconds": 5.0}, "lag b", Verdict.OK),
         ({"pull": None}, "pull", Verdict.WARNING),
         ({"differing_bytes": 4096}, "verified b", Verdict.FAILED),
         ({"restore": _restore("running")}, "restore", Verdict.OK),
@@ -276,3 +282,21 @@ def test_check_target_that_cannot_be_compared_is_a_warning(tmp_path: Path, capsy
         assert "target: WARNING: cannot be compared: " in text
     else:
         assert "target:" not in text
+
+
+@pytest.mark.parametrize(("rpo", "missed"), [(5.0, True), (8.0, False)])
+def test_status_names_a_site_that_misses_its_rpo(
+    lab: Path, capsys: pytest.CaptureFixture[str], rpo: float, missed: bool
+) -> None:
+    late = _status(lag=Lag(records=1, bytes=4096, seconds=7.0), rpo_seconds=rpo)
+    server = ControlServer(str(lab / "state/b/orders.sock"), {"status": lambda arguments: late})
+    server.start()
+    capsys.readouterr()
+    try:
+        assert main(["status"]) == 0
+    finally:
+        server.close()
+    remark = (
+        "b: lags 7.0 s, more than its rpo of 5.0 s; why: replicatorctl pulls --explain --site b"
+    )
+    assert (remark in capsys.readouterr().out) == missed
