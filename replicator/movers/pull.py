@@ -127,13 +127,14 @@ class Pull:
         started = self._clock.monotonic()
         if self._ahead is not None:
             self._ahead.wait()
-        page = self._source.look().newer
-        if not self._journal.attached:
-            self._attach(page)
-        self._check_history(page)
-        found = self._read(page, self._budget(now))
-        crossed = self._source.read_bytes - self._counted_bytes
-        self._counted_bytes += crossed
+        try:
+            page = self._source.look().newer
+            if not self._journal.attached:
+                self._attach(page)
+            self._check_history(page)
+            found = self._read(page, self._budget(now))
+        finally:  # what crossed the link counts against its limit, whatever came of it
+            crossed = self._count_traffic()
         measured = self._measure(now, page, found, crossed, started)
         report = self._store(now, page, found, measured, started)
         self._began_at = now
@@ -175,6 +176,19 @@ class Pull:
             return False
         return self._journal.free_bytes >= self._journal.ring.place.size // 4
 
+    def _count_traffic(self) -> int:
+        """Return what crossed the link since this was asked last, and pay for it."""
+        crossed = self._source.read_bytes - self._counted_bytes
+        self._counted_bytes += crossed
+        if self._allowance is not None:
+            self._allowance.spend(crossed, excused=self._urgent)
+        return crossed
+
+    @property
+    def _urgent(self) -> bool:
+        """Whether this pull was called for by a nearly full source."""
+        return self.last is not None and self.last.decision.winner == SOURCE_FULL
+
     def _retry_seconds(self) -> float:
         if isinstance(self._policy, FixedInterval):
             return self._policy.seconds
@@ -206,8 +220,7 @@ class Pull:
         if self._allowance is None:
             return self._byte_limit
         left = self._allowance.left_bytes(now) // BLOCK * BLOCK  # reads are whole blocks
-        urgent = self.last is not None and self.last.decision.winner == SOURCE_FULL
-        return self._byte_limit if urgent else min(self._byte_limit, max(0, left))
+        return self._byte_limit if self._urgent else min(self._byte_limit, max(0, left))
 
     def _read(self, page: Page, budget: int) -> _Found:
         """Read whole batches up to the source's limit, ``budget`` bytes or one batch."""
@@ -308,9 +321,6 @@ class Pull:
         moved = after.position - journal.head.position
         elapsed = now - self._began_at if self._began_at is not None else self._interval
         elapsed = max(elapsed, self._clock.monotonic() - started, 0.001)
-        urgent = self.last is not None and self.last.decision.winner == SOURCE_FULL
-        if self._allowance is not None:
-            self._allowance.spend(crossed, excused=urgent)
         ends = [page.body.head, self._primary_head() or after]
         newest = max(ends, key=lambda point: point.position)
         behind = newest.time_ns - after.time_ns if newest.position > after.position else 0
@@ -326,7 +336,7 @@ class Pull:
             full=found.full,
             load=self._load(),
             source=used_bytes(page.body, others) / page.body.ring_size,
-            source_urgent=urgent,
+            source_urgent=self._urgent,
             lag_seconds=max(0, behind) / 1e9 if after.time_ns else 0.0,
             pull_seconds=self._clock.monotonic() - started,
         )

@@ -135,7 +135,11 @@ def pull(world: World, stack: Stack) -> None:
     assert stack.pull is not None
     if world.rng.random() < 0.7:
         stack.pull.due_at = float("-inf")
-    report = stack.pull.step(stack.clock.monotonic())
+    now = stack.clock.monotonic()
+    report = stack.pull.step(now)
+    if report is not None:
+        stack.pace.judge(stack.pull, stack.peers[report.source], report, now)
+        world.counts["decisions judged"] += 1
     if report is not None and report.records:
         world.counts["pulls"] += 1
         source = world.sites[report.source]

@@ -73,7 +73,7 @@ def draw_shape(rng: random.Random, plan: Plan, *, calm: bool) -> Shape:
                 AdaptiveInterval(
                     inputs=("records", "capacity", "source") if calm else INPUTS,
                     max_seconds=5.0,
-                    traffic_limit=None if calm else float(64 * BLOCK),
+                    traffic_limit=None if calm else float(16 * BLOCK),
                     rpo_seconds=3.0,
                 ),
             )

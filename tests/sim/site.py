@@ -29,6 +29,7 @@ from replicator.seams.volume import DataVolume
 from tests.sim.devices import Machine, SimJournalDevice, SimVolumeDevice
 from tests.sim.leg_calls import InlineCalls
 from tests.sim.oracle import BrokenPromise
+from tests.sim.pace import Pace
 from tests.sim.plans import SITES, Shape
 from tests.sim.views import LegView
 
@@ -205,6 +206,7 @@ class Stack:
                 clock.monotonic,
                 join_bytes=8 * BLOCK,
             )
+        self.pace = Pace(shape.policy, self.journal.body.batch_bound)
         self.in_flight: deque[Prepared] = deque()
         """Batches of the primary that are in the journal and not all on the volumes."""
         self.checkpoint = parts.checkpoint(

@@ -6,10 +6,11 @@ import pytest
 
 from tests import tally
 from tests.sim.campaign import run_one
+from tests.sim.pace_variants import PACE_VARIANTS
 from tests.sim.variants import VARIANTS, Variant
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
+@pytest.mark.parametrize("variant", (*VARIANTS, *PACE_VARIANTS), ids=lambda variant: variant.name)
 def test_broken_variant_is_caught_within_its_seeds(variant: Variant) -> None:
     with variant.patch():
         for seed in range(variant.seeds):

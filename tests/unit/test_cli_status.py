@@ -289,7 +289,7 @@ def test_status_names_a_site_that_misses_its_rpo(
     lab: Path, capsys: pytest.CaptureFixture[str], rpo: float, missed: bool
 ) -> None:
     late = _status(lag=Lag(records=1, bytes=4096, seconds=7.0), rpo_seconds=rpo)
-    server = ControlServer(str(lab / "state/b/orders.sock"), {"status": lambda arguments: late})
+    server = ControlServer(str(lab / "b/orders.sock"), {"status": lambda arguments: late})
     server.start()
     capsys.readouterr()
     try:
