@@ -158,13 +158,16 @@ class IscsiLeg(FileLeg):
     def renew(self) -> None:
         """Log out, log in, open: the target ends the old session before it takes the new one.
 
-        By the session's unit (role ``iscsi_initiator``): replicatord's sandbox has no network, and
-        so no way to iscsid, whose socket is in the abstract namespace.
+        systemd does it, by the unit that keeps this session (role iscsi_initiator): the daemon has
+        a network namespace of its own, where iscsid cannot be asked.
         """
         self.close()
         unit = f"towline-session@{self._target}.service"
         if (code := self._run(["systemctl", "restart", unit])) != 0:
-            raise DeviceFailed(f"{self.name}: {unit} does not log in (systemctl: {code})")
+            raise DeviceFailed(
+                f"{self.name}: no new session (systemctl restart {unit}: {code}); is the near site "
+                "up, and does it export its leg?"
+            )
         deadline = time.monotonic() + _DISK_SECONDS
         while not self._path.exists():
             if time.monotonic() > deadline:
