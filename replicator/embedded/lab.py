@@ -45,6 +45,14 @@ class LabPlan:
     """The first is primary, each other one pulls from the one before it."""
 
 
+NEAR_SITES: Mapping[str, Mapping[str, object]] = {
+    "async": {},
+    "bunker": {"link": "sync-or-stop", "data": "none"},
+    "sync": {"link": "sync-or-stop"},
+}
+"""What the topology file says of site b, by the name of the topology."""
+
+
 class EmbeddedLab:
     """The lab in ``folder``. ``make`` creates it; ``start`` and ``stop`` run all of it."""
 
@@ -148,6 +156,18 @@ class EmbeddedLab:
         """Start every site's daemon and wait until each is ready."""
         for site in self.sites.values():
             site.start()
+        self.wait_serving()
+
+    def wait_serving(self, timeout: float = 30.0) -> None:
+        """Wait until the primary serves: with a sync link that is when the near site has been met.
+
+        Raises DaemonUnreachable with the state and reason that it had in the end.
+        """
+        deadline = time.monotonic() + timeout
+        while (own := self.primary.status().own).state != "serving":
+            if own.state == "halted" or time.monotonic() > deadline:
+                raise DaemonUnreachable(f"site {own.site}: {own.state}: {own.reason}")
+            time.sleep(_POLL_SECONDS)
 
     def stop(self) -> None:
         """End every daemon, the downstream ones last."""
