@@ -117,6 +117,12 @@ class Detached(TowlineError):
     exit_code = 13
 
 
+class NoRoomForMaps(TowlineError):
+    """The dirty maps of readers left behind do not fit into the journal's metadata area."""
+
+    exit_code = 20
+
+
 class Refused(TowlineError):
     """The state of the group forbids what was asked; the reason is the message."""
 

@@ -118,6 +118,27 @@ class LinkStatus(msgspec.Struct, frozen=True, kw_only=True):
     behind_bytes: int
 
 
+class GapStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a site is inconsistent: since when (its own clock), and how much is missing still."""
+
+    reason: str
+    since_ns: int
+    missing_bytes: int
+    begun: bool
+    """Whether it has met the begin of a resync for this gap."""
+
+
+class ResyncStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A resync that the primary has under way; bytes of volumes, but ``sent_bytes`` of payload."""
+
+    sites: tuple[str, ...]
+    total_bytes: int
+    done_bytes: int
+    sent_bytes: int
+    seconds_left: float | None
+    held: bool
+
+
 class SiteStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One site as this node sees it.
 
@@ -153,6 +174,11 @@ class SiteStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Null for the primary, a peer, and a site without data volumes."""
     differing_bytes: int = 0
     """How much of its volumes is known to differ from the primary's (verify records)."""
+    gap: GapStatus | None = None
+    """Not null while the site is inconsistent."""
+    left_behind: dict[str, int] = {}
+    """Readers that this site's ring does not wait for any more: bytes that each misses (the own
+    site only)."""
     marks: dict[str, str] = {}
     faults: dict[str, str] = {}
     """Why a mover does not get on, by mover (the daemon's own site only)."""
@@ -282,6 +308,8 @@ class GroupStatus(msgspec.Struct, frozen=True, kw_only=True):
     volumes: tuple[VolumeStatus, ...] = ()
     group_id: str = ""
     epoch: int = 0
+    resync: ResyncStatus | None = None
+    """At the primary, while a resync is under way."""
     daemon: DaemonStatus | None = None
     schema: int = SCHEMA
 
@@ -458,7 +486,7 @@ def lag_between(ahead: Point, behind: Point) -> Lag:
 def used_bytes(body: OwnerBody, others: Iterable[str]) -> int:
     """Return the bytes of the ring that its owner or any of ``others`` still needs."""
     received = [body.peers[site].received[0] if site in body.peers else 0 for site in others]
-    floor = min([body.restored.position, *received])
+    floor = max(body.reclaim, min([body.restored.position, *received]))
     return min(body.ring_size, max(0, body.head.position - floor))
 
 
@@ -495,6 +523,7 @@ def site_from_page(
         pull=pull_status(body.pull),
         differing_bytes=differing_bytes(body),
         writer=body.writer,
+        gap=gap_status(body),
         marks=dict(body.marks),
     )
 
@@ -552,6 +581,19 @@ def verify_run_status(run: VerifyRun, volumes: Sequence[VolumeEntry]) -> VerifyR
         began_ns=run.began_ns,
         ended=run.ended,
         ended_ns=run.ended_ns,
+    )
+
+
+def gap_status(body: OwnerBody) -> GapStatus | None:
+    """Return what a page says of its site's gap."""
+    gap = body.gap
+    if gap is None:
+        return None
+    return GapStatus(
+        reason=body.marks.get("inconsistent", ""),
+        since_ns=gap.since_ns,
+        missing_bytes=gap.missing_bytes,
+        begun=bool(gap.begun),
     )
 
 

@@ -123,8 +123,23 @@ class VerifyRun(msgspec.Struct, frozen=True, kw_only=True):
     ended_ns: int = 0
 
 
+class GapNote(msgspec.Struct, frozen=True):
+    """A gap that this site has taken in its log: its volumes miss something until a resync.
+
+    ``id`` is new with every gap. ``after`` is the position that was held before, ``since_ns`` the
+    time by this site's clock. ``begun`` is the id of the resync whose begin named this gap and has
+    been restored. ``missing_bytes`` is what was missing at the last checkpoint.
+    """
+
+    id: bytes
+    after: int
+    since_ns: int
+    begun: bytes = b""
+    missing_bytes: int = 0
+
+
 class CatalogRef(msgspec.Struct, frozen=True):
-    """Where in the metadata area the current catalog stands (device offset, bytes)."""
+    """Where in the metadata area a catalog or dirty maps stand (device offset, bytes)."""
 
     offset: int
     length: int
@@ -189,6 +204,8 @@ class OwnerBody(msgspec.Struct, frozen=True, kw_only=True):
     verify_run: VerifyRun | None = None
     intent: Intent | None = None
     active_on: bytes | None = None
+    maps: CatalogRef | None = None
+    gap: GapNote | None = None
 
 
 @dataclass(frozen=True, slots=True)

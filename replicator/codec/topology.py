@@ -27,11 +27,16 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int
 
 
+WhenFull = Literal["detach", "throttle", "hold"]
+
+
 class JournalPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """How large each site's journal volume is, and what happens when it is full."""
 
     size_bytes: int
-    when_full: Literal["hold"] = "hold"
+    when_full: WhenFull = "detach"
+    throttle_seconds: float = 0.0
+    """For how long hosts may wait for a reader before it is left behind; not with hold."""
 
 
 class FixedInterval(msgspec.Struct, frozen=True, kw_only=True, tag="fixed"):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import os.path
 import re
+from typing import get_args
 
 from replicator.codec.section import NOT_AVAILABLE, Section, quote
 from replicator.codec.topology import (
@@ -22,6 +23,7 @@ from replicator.codec.topology import (
     Site,
     Topology,
     Volume,
+    WhenFull,
 )
 from replicator.codec.topology_interval import read_interval
 from replicator.codec.topology_restore import read_restore
@@ -29,7 +31,7 @@ from replicator.codec.topology_rules import check_group_sites, check_whole
 from replicator.codec.yamltext import parse_yaml
 from replicator.errors import ConfigError
 from replicator.model import BLOCK
-from replicator.units import format_size, parse_rate
+from replicator.units import format_duration, format_size, parse_rate
 
 DEFAULT_IQN_PREFIX = "iqn.2026-11.org.example.towline"
 MAXIMUM_VOLUMES = 64
@@ -42,6 +44,9 @@ MAXIMUM_JOURNAL_BYTES = 16 << 40
 MINIMUM_VERIFY_RATE = 64e3 / 8
 MAXIMUM_VERIFY_RATE = 1e12 / 8
 MAXIMUM_IQN_LENGTH = 223
+DEFAULT_THROTTLE_SECONDS = 2.0
+MAXIMUM_THROTTLE_SECONDS = 20.0
+"""Hosts wait that long: it must stay below what an initiator takes for a dead device."""
 _MAXIMUM_PREFIX_LENGTH = 160
 _MAXIMUM_DIRECTORY_LENGTH = 80
 """A Unix socket's path holds 107 bytes, of which the group's name and suffix need up to 21."""
@@ -51,7 +56,6 @@ _IQN = re.compile(
 )
 _VOLUME_GROUP = re.compile(r"[A-Za-z0-9+_.][A-Za-z0-9+_.-]{0,63}")
 _LINKS: tuple[Link, ...] = ("pull", "sync-or-stop", "sync-or-degrade")
-_LATER_FULL = ("detach", "throttle")
 
 
 def parse_topology(text: str, where: str = "topology.yml", folder: str = "/") -> Topology:
@@ -216,7 +220,7 @@ def _bounded_size(
 
 
 def _read_journal(section: Section) -> JournalPolicy:
-    section.expect(("size", "when_full"), {"throttle_for": "throttle_for"})
+    section.expect(("size", "when_full", "throttle_for"))
     size = 0
     if section.has("size"):
         size = (
@@ -227,12 +231,26 @@ def _read_journal(section: Section) -> JournalPolicy:
         )
     elif section.readable:
         section.refuse("size", "missing, expected a size such as 1GiB")
-    policy = section.take_or("when_full", str, "hold")
-    if policy in _LATER_FULL:
-        section.refuse("when_full", f"{NOT_AVAILABLE}: {policy}, it knows only hold")
-    elif policy not in ("hold", None):
-        section.refuse("when_full", f"unknown policy {quote(policy)}, expected hold")
-    return JournalPolicy(size_bytes=size)
+    return _read_when_full(section, size)
+
+
+def _read_when_full(section: Section, size: int) -> JournalPolicy:
+    given = section.take_or("when_full", str, "detach")
+    policy: WhenFull = next((each for each in get_args(WhenFull) if each == given), "detach")
+    if given is not None and given != policy:
+        known = ", ".join(get_args(WhenFull))
+        section.refuse("when_full", f"unknown policy {quote(given)}, expected one of: {known}")
+    if not section.has("throttle_for"):
+        seconds = DEFAULT_THROTTLE_SECONDS if policy == "throttle" else 0.0
+        return JournalPolicy(size_bytes=size, when_full=policy, throttle_seconds=seconds)
+    if policy != "throttle":
+        section.refuse("throttle_for", f"contradiction: only with when_full throttle, not {policy}")
+    throttle = section.duration("throttle_for") or 0.0
+    if not 0 <= throttle <= MAXIMUM_THROTTLE_SECONDS:
+        longest = format_duration(MAXIMUM_THROTTLE_SECONDS)
+        place = quote(section.raw("throttle_for"))
+        section.refuse("throttle_for", f"expected 0s to {longest}, got {place}")
+    return JournalPolicy(size_bytes=size, when_full=policy, throttle_seconds=throttle)
 
 
 def _read_group_sites(section: Section) -> tuple[GroupSite, ...]:

@@ -21,6 +21,7 @@ from replicator.status import RestoreStatus
 def operations(runtime: SiteRuntime) -> Mapping[str, Handler]:
     """Return the handlers by command."""
     return {
+        "peer-accept": lambda arguments: accept_peer(runtime, _text(arguments, "site")),
         "restore-status": lambda _: restore_status(runtime),
         "restore-pause": lambda _: hold_restore(runtime, RestoreStop("paused")),
         "restore-resume": lambda _: hold_restore(runtime, None),
@@ -33,6 +34,20 @@ def _text(arguments: Mapping[str, object], key: str) -> str:
     if not isinstance(value, str):
         raise UsageError(f"argument {key}: expected a text, got {value!r}")
     return value
+
+
+def accept_peer(runtime: SiteRuntime, site: str) -> dict[str, str]:
+    """Forget what was known of a peer's journal, so that a new one is accepted: durable on return.
+
+    Its next page is believed as at first contact; what it lacks comes by a gap and a resync.
+    """
+    peer = runtime.devices.peers.get(site)
+    if peer is None:
+        known = ", ".join(runtime.devices.peers)
+        raise UsageError(f"no peer is called {site!r}; this site's peers are: {known}")
+    known_id = peer.forget()
+    runtime.journal.publish()
+    return {"site": site, "forgotten_journal_id": known_id}
 
 
 def stop_restore(runtime: SiteRuntime, at: str) -> RestoreStatus:

@@ -36,6 +36,7 @@ class LabPlan:
 
     volumes: Mapping[str, str] = field(default_factory=lambda: {"files": "96MiB", "db": "64MiB"})
     journal: str = "128MiB"
+    when_full: str = "hold"
     interval: Mapping[str, object] = field(default_factory=lambda: {"fixed": "100ms"})
     site_options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """What the topology file says of single sites besides or instead (interval, rpo, ...)."""
@@ -95,7 +96,7 @@ class EmbeddedLab:
             sites[name] = part
         group = {
             "volumes": dict(self.plan.volumes),
-            "journal": {"size": self.plan.journal, "when_full": "hold"},
+            "journal": {"size": self.plan.journal, "when_full": self.plan.when_full},
             "sites": sites,
             **self.plan.group_options,
         }

@@ -79,6 +79,11 @@ class CommitRunner:
         """Whether a batch waits for the sync link, and everything behind it."""
         return self._commit.ahead is not None and self._commit.link_holds
 
+    @property
+    def longest_chunk(self) -> int:
+        """The most bytes that one chunk may cover."""
+        return self._commit.longest_chunk
+
     def start(self) -> None:
         """Begin to serve."""
         for thread in self._threads:

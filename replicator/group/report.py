@@ -10,7 +10,9 @@ import msgspec
 
 from replicator import __version__
 from replicator.codec.batch import Point
+from replicator.codec.dirty_map import size_of, unpack
 from replicator.group.site import KEPT_PULLS, SiteRuntime, known_primary_head
+from replicator.journal.journal import INCONSISTENT
 from replicator.movers.pull import PullReport
 from replicator.movers.restore_pace import RUNNING, describe_stop
 from replicator.status import (
@@ -22,9 +24,11 @@ from replicator.status import (
     PullHistory,
     PullStatus,
     RestoreStatus,
+    ResyncStatus,
     SiteStatus,
     VolumeStatus,
     differing_bytes,
+    gap_status,
     lag_between,
     position_status,
     pull_status,
@@ -50,6 +54,7 @@ def group_status(runtime: SiteRuntime, front_end: str, started_at: float) -> Gro
         at_ns=runtime.clock.realtime_ns(),
         sites=sites,
         volumes=volume_statuses(runtime),
+        resync=resync_status(runtime),
         group_id=journal.catalog.group_id.hex() if attached else "",
         epoch=journal.catalog.history.last.number if attached else 0,
         daemon=DaemonStatus(
@@ -134,6 +139,24 @@ def primary_head(runtime: SiteRuntime) -> Point | None:
     return max(known, key=lambda point: point.position, default=None)
 
 
+def resync_status(runtime: SiteRuntime) -> ResyncStatus | None:
+    """Return the resync that is under way at this primary."""
+    progress = runtime.resync.now if runtime.resync is not None else None
+    if progress is None or runtime.resync is None:
+        return None
+    elapsed = runtime.clock.monotonic() - progress.begun_at
+    left = progress.total_bytes - progress.done_bytes
+    rate = progress.done_bytes / elapsed if elapsed > 0 else 0.0
+    return ResyncStatus(
+        sites=tuple(progress.sites),
+        total_bytes=progress.total_bytes,
+        done_bytes=progress.done_bytes,
+        sent_bytes=progress.sent_bytes,
+        seconds_left=left / rate if rate else None,
+        held=runtime.resync.held,
+    )
+
+
 def restore_status(runtime: SiteRuntime) -> RestoreStatus:
     """Return how the own restore is getting on."""
     restore = runtime.restore
@@ -165,11 +188,17 @@ def _own_status(runtime: SiteRuntime, head: Point | None) -> SiteStatus:
     link = _link_status(runtime)
     if not reason and link is not None and link.held and runtime.runner is not None:
         reason = f"hosts are held: {link.reason}"
+    if not reason and runtime.room.report.state != "free":
+        reason = f"journal full: {runtime.room.report.state}: {runtime.room.report.reason}"
+    gap = gap_status(body)
+    state = runtime.state
+    if gap is not None and state == "following":
+        state, reason = INCONSISTENT, reason or gap.reason
     return SiteStatus(
         site=runtime.part.name,
         view="daemon",
         role=role,
-        state=runtime.state,
+        state=state,
         reason=reason,
         upstream=runtime.part.upstream,
         received=position_status(own),
@@ -184,6 +213,10 @@ def _own_status(runtime: SiteRuntime, head: Point | None) -> SiteStatus:
         link=link,
         restore=restore_status(runtime) if role == "secondary" and runtime.part.data else None,
         differing_bytes=differing_bytes(body),
+        gap=gap,
+        left_behind={
+            site: size_of(unpack(each.extents)) for site, each in journal.maps.readers.items()
+        },
         marks=dict(body.marks),
         faults=dict(runtime.faults),
         rpo_seconds=runtime.part.rpo_seconds,

@@ -7,6 +7,7 @@ hangs in the kernel stalls nothing else (F47).
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -54,6 +55,8 @@ from replicator.movers.near import Near
 from replicator.movers.pull import Pull, PullReport
 from replicator.movers.restore import Restore, RestoreTotals
 from replicator.movers.restore_pace import RestorePace
+from replicator.movers.resync import Resync
+from replicator.movers.room import Room
 from replicator.movers.sync_link import RETRY_SECONDS, SyncLink
 from replicator.seams.filedevice import aligned_buffer
 from replicator.seams.load import LoadMeter
@@ -70,6 +73,8 @@ _STANDING_SECONDS = 1.0
 _IDLE_RESTORE_SECONDS = 1.0
 _NEAR_SECONDS = 0.2
 _FATAL_AT_NEAR = (JournalRotten, WrongJournal)
+_ROOM_SECONDS = 1.0
+_ROOM_SHORT_SECONDS = 0.05
 
 
 def known_primary_head(peers: Iterable[Peer]) -> Point | None:
@@ -117,6 +122,8 @@ class SiteRuntime:
         self._load = LoadMeter()
         self.restore = Restore(self.journal, devices.volumes)
         self._checkpoint = Checkpoint(self.journal, devices.volumes, self._applied)
+        self.room = Room(self.journal, group.journal)
+        self.resync: Resync | None = None
         self.on_volumes: Callable[[], None] = lambda: None
         """Called about once a second, so that a front end follows the group's volumes."""
         volumes = VolumeSet(devices.open_volume, devices.volumes)
@@ -200,6 +207,7 @@ class SiteRuntime:
         observers = self._observers()
         if self.primary:
             self._add_thread("verify", self._verify_step)
+            self._add_thread("resync", self._resync_step)
         if self.link is not None:
             self.state, self.reason = "held", f"until {self.link.site} has been asked"
             self._add_thread("link", self._link_step)
@@ -215,6 +223,7 @@ class SiteRuntime:
             self._add_secondary_threads()
         self._add_thread("checkpoint", self._checkpoint_step)
         self._add_thread("volumes", self._watch_step)
+        self._add_thread("room", self._room_step)
         for name, step in observers.items():
             self._add_thread(name, step)
         for thread in list(self._threads.values()):  # all are there before one wakes another
@@ -402,6 +411,9 @@ class SiteRuntime:
             self.journal, self.devices.volumes, self.commit, self.runner
         )
         self.verification.go_on(self.group.verify_rate)
+        self.resync = Resync(
+            self.journal, self.devices.peers, self.devices.volumes, self.runner, os.urandom
+        )
         self.on_serving(self.runner)
         with self._lock:
             if self.state != "halted":
@@ -462,6 +474,7 @@ class SiteRuntime:
             load=self._load.part,
             primary_head=lambda: known_primary_head(self.devices.peers.values()),
             ahead=in_thread,
+            has_volumes=self.part.data,
         )
         self._add_thread("pull", self._pull_step)
 
@@ -472,10 +485,10 @@ class SiteRuntime:
         if not attached and self.journal.attached:
             check_catalog(self.journal, self.journal.catalog, self.watch.group)
             self.state = "following"
+        self._clear("pull")
         if report is not None:
             self.pulls.append((self.clock.realtime_ns(), report))
             self._note_page(self.devices.peers[report.source])
-            self._clear("pull")
             if report.bytes:
                 self._wake("restore", "checkpoint")
         return max(0.0, self._pull.due_at - self.clock.monotonic())
@@ -521,6 +534,15 @@ class SiteRuntime:
         if said and self.pull is not None and self.pull.has_room_again:
             self._threads["pull"].wake()
         return _CHECKPOINT_TICK
+
+    def _room_step(self) -> float:
+        self.room.step(self.clock.monotonic())
+        return _ROOM_SHORT_SECONDS if self._checkpoint.short_of_space else _ROOM_SECONDS
+
+    def _resync_step(self) -> float:
+        if self.resync is None:
+            return _WATCH_SECONDS  # not serving yet
+        return self.resync.step(self.clock.monotonic())
 
     def _observers(self) -> dict[str, Callable[[], float]]:
         """A thread for each peer that is not pulled from: reclaim and status need its page."""

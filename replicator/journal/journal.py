@@ -16,10 +16,21 @@ import msgspec
 
 from replicator.codec.batch import Point
 from replicator.codec.digest import digest
+from replicator.codec.dirty_map import NO_MAPS, MapSet, pack, unpack
 from replicator.codec.history import Catalog, History, Relation, decode_catalog, encode_catalog
-from replicator.codec.page import CatalogRef, OwnerBody, Page, PeerNote, PullNote, RestoreStop
+from replicator.codec.page import (
+    CatalogRef,
+    GapNote,
+    OwnerBody,
+    Page,
+    PeerNote,
+    PullNote,
+    RestoreStop,
+)
 from replicator.errors import DeviceFailed, JournalFailed, JournalRotten, NotAJournal, WrongJournal
+from replicator.journal.gap_progress import GapProgress
 from replicator.journal.layout import CATALOG_SLOT_BYTES, CATALOG_SLOTS_AT, RingPlace
+from replicator.journal.map_area import read_maps, write_maps
 from replicator.journal.pages import Statement, next_page, read_statement, write_page
 from replicator.journal.reclaim import plan_reclaim
 from replicator.journal.ring import Ring
@@ -61,6 +72,7 @@ class Journal:
         owner: Owner,
         statement: Statement,
         catalog: Catalog | None,
+        maps: MapSet = NO_MAPS,
     ) -> None:
         newer = statement.newer
         self.device = device
@@ -73,6 +85,11 @@ class Journal:
         self.damaged_copy = statement.damaged
         """Why one copy of the page was not valid when it was opened, or None."""
         self._catalog = catalog
+        self.maps = maps
+        """Dirty maps as the newest page names them."""
+        self.gap: GapProgress | None = None
+        """The gap that this site's volumes have, while they have one."""
+        self._find_gap()
         self._lock = threading.Lock()
         self.before_catalog: Callable[[Catalog], None] = lambda _: None
         """Called before a new catalog is published; what it raises leaves the old one in force."""
@@ -103,7 +120,8 @@ class Journal:
                 f"{device.name}: the ring ends at {body.ring_offset + body.ring_size}, the device "
                 f"at {device.size_bytes}; the device was replaced or shrunk"
             )
-        return cls(device, owner, statement, read_catalog(device, newer))
+        catalog, maps = read_catalog(device, newer), read_maps(device, newer)
+        return cls(device, owner, statement, catalog, maps)
 
     @property
     def page(self) -> Page:
@@ -208,6 +226,17 @@ class Journal:
         floor = min([self.restored.position, *self._received()])
         return min(1.0, (self.head.position - floor) / self.ring.place.size)
 
+    def covered(self, site: str) -> int:
+        """Return the position up to which the ring is not needed for ``site``.
+
+        That is what it has durably received, or the end of its dirty map if it is left behind.
+        """
+        note, left_behind = self.peers.get(site), self.maps.readers.get(site)
+        received = _counted(note, self.catalog.history) if note is not None else 0
+        if left_behind is not None and left_behind.begin <= received:
+            return max(received, left_behind.end.position)
+        return received
+
     def append(self, parts: Sequence[Buffer], end: Point, catalog: Catalog | None = None) -> None:
         """Write whole batches, in order, that end at ``end`` behind the head, and flush once.
 
@@ -278,7 +307,18 @@ class Journal:
         with self._lock:
             body = self._newer.body
             head = self.head
-            checkpoint = restored or body.restored
+            checkpoint = body.restored
+            if restored is not None and restored.position > checkpoint.position:
+                checkpoint = restored  # else a gap was taken after the caller had looked
+            maps, gap = self.maps, body.gap
+            left = self.gap.left_at(checkpoint) if self.gap is not None and restored else None
+            if left is not None:
+                maps = msgspec.structs.replace(
+                    maps, missing=pack(left.missing) if left.gap is not None else None
+                )
+                gap = left.gap
+                unmark = unmark if gap is not None else {*unmark, INCONSISTENT}
+            maps_at = body.maps if left is None else write_maps(self.device, self._newer, maps)
             new_body = msgspec.structs.replace(
                 body,
                 head=head,
@@ -295,8 +335,62 @@ class Journal:
                 marks=_changed_marks(body.marks, mark or {}, unmark),
                 prepared=dict(body.prepared if prepared is None else prepared),
                 sealed=sealed.pair if sealed else body.sealed,
+                maps=maps_at,
+                gap=gap,
             )
-            return self._write(next_page(self._newer, new_body, self.owner.boot_id))
+            page = self._write(next_page(self._newer, new_body, self.owner.boot_id))
+            self.maps = maps
+            if gap is None:
+                self.gap = None
+            return page
+
+    def publish_maps(self, maps: MapSet) -> None:
+        """Publish new dirty maps of readers, and the reclaim that they allow: durable on return.
+
+        Raises NoRoomForMaps with nothing changed.
+        """
+        with self._lock:
+            maps = msgspec.structs.replace(maps, missing=self.maps.missing)
+            reference = write_maps(self.device, self._newer, maps)
+            self.maps = maps
+            body = msgspec.structs.replace(self._newer.body, maps=reference)
+            for _ in range(2):  # both copies: the slot that the older one names is written next
+                self._write(next_page(self._newer, body, self.owner.boot_id))
+
+    def take_gap(
+        self, entry: Point, catalog: Catalog, maps: MapSet, gap: GapNote | None, reason: str
+    ) -> None:
+        """Go on at ``entry`` without what lies between the head and it: durable on return.
+
+        One page states the mark, the maps, the new head and an empty ring, so a crash leaves all
+        or nothing of it; then both copies say so, and only then the ring is written anew. ``gap``
+        is None at a site without volumes: it has nothing to be inconsistent.
+        """
+        self.before_catalog(catalog)
+        with self._lock:
+            reference = write_catalog(self.device, self._newer, catalog)
+            maps_at = write_maps(self.device, self._newer, maps)
+            body = self._newer.body
+            body = msgspec.structs.replace(
+                body,
+                head=entry,
+                restored=entry,
+                reclaim=entry.position,
+                catalog=reference,
+                maps=maps_at,
+                gap=gap,
+                marks=_changed_marks(body.marks, {INCONSISTENT: reason} if gap else {}, ()),
+            )
+            for _ in range(2):
+                self._write(next_page(self._newer, body, self.owner.boot_id))
+                self.head, self._catalog, self.maps = entry, catalog, maps
+            self._find_gap()
+        self.after_catalog(catalog)
+
+    def _find_gap(self) -> None:
+        gap = self._newer.body.gap
+        missing = unpack(self.maps.missing or {})
+        self.gap = None if gap is None else GapProgress(self.owner.site, gap, missing)
 
     def set_restore_stop(self, stop: RestoreStop | None) -> None:
         """Note what an operator has told restore: durable on return."""
@@ -400,11 +494,10 @@ class Journal:
         self.after_catalog(catalog)
 
     def _received(self) -> list[int]:
-        """What each other configured site has durably received; 0 for one never seen."""
+        """Up to where each other configured site does not need this ring any more."""
         if self._catalog is None:
             return [0]
-        history, notes = self._catalog.history, self.peers
-        return [_counted(notes[site], history) if site in notes else 0 for site in self.owner.peers]
+        return [self.covered(site) for site in self.owner.peers]
 
     def _write(self, page: Page) -> Page:
         with _own_device():

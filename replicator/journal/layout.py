@@ -15,6 +15,7 @@ WRITER_PAGE_AT = (2 * BLOCK, 3 * BLOCK)
 METADATA_AT = 16 * BLOCK
 CATALOG_SLOT_BYTES = 64 << 10
 CATALOG_SLOTS_AT = (METADATA_AT, METADATA_AT + CATALOG_SLOT_BYTES)
+MAPS_AT = CATALOG_SLOTS_AT[1] + CATALOG_SLOT_BYTES
 RING_AT = 1 << 20
 MIN_RING = 1 << 20
 
@@ -35,6 +36,12 @@ class RingPlace:
         if length > first:
             pieces.append((self.offset, length - first))
         return pieces
+
+
+def map_slots(ring_offset: int) -> tuple[RingPlace, RingPlace]:
+    """Return the two slots for dirty maps: equal halves of what lies between catalog and ring."""
+    size = max(0, ring_offset - MAPS_AT) // 2 // BLOCK * BLOCK
+    return RingPlace(MAPS_AT, size), RingPlace(MAPS_AT + size, size)
 
 
 def ring_place(device_bytes: int) -> RingPlace:

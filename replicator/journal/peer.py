@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from replicator.codec.dirty_map import MapSet
 from replicator.codec.history import Catalog, History, Relation
 from replicator.codec.page import CatalogRef, Page, PeerNote
 from replicator.codec.writer_page import WriterPage
@@ -11,6 +12,7 @@ from replicator.errors import JournalRotten, NotAJournal, PeerAhead, PeerRefused
 from replicator.journal.journal import Journal, read_catalog
 from replicator.journal.layout import RingPlace
 from replicator.journal.limits import Limit, ring_limit
+from replicator.journal.map_area import read_maps
 from replicator.journal.pages import Statement, read_statement, read_writer_page
 from replicator.journal.ring import Ring
 from replicator.model import Pair
@@ -120,6 +122,26 @@ class Peer:
             self._catalog = (reference.digest, catalog)
         return self._catalog[1]
 
+    def forget(self) -> str:
+        """Forget the journal that was known, on an operator's word; return its id in hex.
+
+        The next page is judged as at first contact.
+        """
+        note = self._own.peers.pop(self.site, None)
+        return note.journal_id.hex() if note is not None else ""
+
+    def maps(self) -> MapSet:
+        """Return the dirty maps that the peer's durable page names.
+
+        PeerRefused if they are damaged: nobody can say then what a reader misses.
+        """
+        assert self.statement is not None
+        page = self.statement.older
+        try:
+            return read_maps(self._device, page)
+        except JournalRotten as error:
+            raise PeerRefused(str(error)) from error
+
     def _check(self, page: Page) -> None:
         """Refuse another group or site, or a ring beyond the device (rule P5 held already)."""
         body = page.body
@@ -147,7 +169,8 @@ class Peer:
         if page.journal_id != note.journal_id:
             raise self._refusal(
                 f"journal id is {page.journal_id.hex()}, it was {note.journal_id.hex()}: its "
-                "journal was formatted anew or replaced by a copy of another"
+                "journal was formatted anew or replaced by a copy of another; if that was done on "
+                f"purpose: replicatorctl peer accept {self.site}"
             )
         if page.generation < note.generation:
             raise self._refusal(

@@ -21,7 +21,10 @@ from replicator.model import BLOCK, ChunkRecord, ControlRecord
 from replicator.seams.volume import DataVolume
 
 LONGEST_CHUNK = 1 << 20
-"""Bytes: what a chunk may have, and what one batch of chunks reads while hosts wait for it."""
+"""Bytes that one chunk may have."""
+
+MOST_READ = 8 << 20
+"""Bytes that one batch of chunks reads, from the page cache, while hosts wait for it."""
 
 
 class OwnBatch(NamedTuple):
@@ -98,8 +101,8 @@ class OwnRecords:
             chunk = self._chunks[0]
             length = batch_length(len(batch.records) + 1, payload + chunk.length)
             if length > min(room, self._bound):
-                break
-            if batch.records and covered + chunk.length > LONGEST_CHUNK:
+                break  # as far as it can be known before it is read: zeros take no room
+            if batch.records and covered + chunk.length > MOST_READ:
                 break
             self._chunks.popleft()
             content = self._chunk_content(chunk)

@@ -7,6 +7,7 @@ the source for it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from replicator.codec.history import Catalog, Relation
 from replicator.codec.page import Page, PullNote
 from replicator.codec.topology import AdaptiveInterval, FixedInterval
 from replicator.errors import Detached, JournalRotten, PeerRefused
+from replicator.journal.gap import take_gap
 from replicator.journal.journal import Journal
 from replicator.journal.meeting import meet
 from replicator.journal.peer import Peer
@@ -43,6 +45,8 @@ from replicator.status import used_bytes
 
 BYTE_LIMIT = 8 << 20
 """Most that one pull reads, bytes; at least twice the largest batch."""
+
+_GAP_RETRY_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,8 @@ class Pull:
         load: Callable[[], float] = lambda: 0.0,
         primary_head: Callable[[], Point | None] = lambda: None,
         ahead: Start | None = None,
+        has_volumes: bool = True,
+        random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
         """``load`` measures the own machine (0 to 1), ``primary_head`` is the furthest end of
         the primary's log that this node knows, for a target RPO. ``ahead`` begins a read while
@@ -105,6 +111,10 @@ class Pull:
         self._byte_limit = byte_limit
         self._load = load
         self._primary_head = primary_head
+        self._has_volumes = has_volumes
+        self._random_bytes = random_bytes
+        self.gaps_taken = 0
+        """Gaps in the log that this site has taken since the start."""
         self._interval = first_interval(policy)
         self._began_at: float | None = None
         self._allowance = _allowance(policy)
@@ -117,7 +127,8 @@ class Pull:
     def step(self, now: float) -> PullReport | None:
         """Pull if it is due.
 
-        On return what the report says is durable in the own ring and published. Raises
+        On return what the report says is durable in the own ring and published. Where the source
+        has reclaimed what comes next, the gap is taken instead (journal/gap.py). Raises
         PeerRefused, Detached or DeviceFailed with the own journal unchanged; the next try comes
         at the longest interval of the policy.
         """
@@ -132,6 +143,10 @@ class Pull:
             if not self._journal.attached:
                 self._attach(page)
             self._check_history(page)
+            if page.body.reclaim > self._journal.head.position:
+                self._take_gap(now)
+                self.due_at = now
+                return None
             found = self._read(page, self._budget(now))
         finally:  # what crossed the link counts against its limit, whatever came of it
             crossed = self._count_traffic()
@@ -195,15 +210,19 @@ class Pull:
         return self._policy.max_seconds
 
     def _attach(self, page: Page) -> None:
-        """Adopt the source's group at first contact; only from the very first record on."""
-        catalog = self._source.catalog()
-        if page.body.reclaim > 0:
-            raise Detached(
-                f"{self._source.device_name}: {page.body.site} has already reclaimed its first "
-                f"{page.body.reclaim} bytes, this site has none of them; an initial copy is needed "
-                "(not available in this release: rebuild the group)"
-            )
-        self._journal.attach(page.group_id, catalog)
+        """Adopt the source's group at first contact; a gap follows if its beginning is gone."""
+        self._journal.attach(page.group_id, self._source.catalog())
+
+    def _take_gap(self, now: float) -> None:
+        self.due_at = now + min(self._retry_seconds(), _GAP_RETRY_SECONDS)
+        take_gap(
+            self._journal,
+            self._source,
+            has_volumes=self._has_volumes,
+            random_bytes=self._random_bytes,
+            now_ns=self._clock.realtime_ns(),
+        )
+        self.gaps_taken += 1
 
     def _check_history(self, page: Page) -> None:
         """Enter epochs that the source is in and this site is not, or refuse to read from it."""
@@ -227,12 +246,6 @@ class Pull:
         journal = self._journal
         at = journal.head
         stated = self._source.limit.stated
-        if page.body.reclaim > at.position:
-            raise Detached(
-                f"{self._source.device_name}: {page.body.site} has reclaimed up to "
-                f"{page.body.reclaim}, this site holds {at.position}; a resync is needed (not "
-                "available in this release: rebuild this site)"
-            )
         if stated.position == at.position and stated.pair != at.pair:
             raise PeerRefused(
                 f"{self._source.device_name}: {page.body.site} and this site have diverged: "

@@ -61,6 +61,8 @@ class Restore:
         JournalRotten (halt, nothing of the bad batch was applied), DeviceFailed (the volume is
         failed from then on), Refused (a record that does not fit this group's volumes).
         """
+        if self.applied.position < self._journal.restored.position:
+            self.applied = self._journal.restored  # a gap was taken
         limit = self._journal.restorable
         if self.applied.position >= limit:
             return False
@@ -88,6 +90,8 @@ class Restore:
                     self._carry_out(action, volume)
         except UnknownRecord as error:
             raise Refused(f"{self._journal.device.name}: {error}; upgrade this site") from error
+        if self._journal.gap is not None:
+            self._journal.gap.applied(batches)
         end = batches[-1].end
         self.totals.batches += len(batches)
         self.totals.records += end.sequence - self.applied.sequence

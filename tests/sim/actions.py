@@ -135,8 +135,10 @@ def pull(world: World, stack: Stack) -> None:
     assert stack.pull is not None
     if world.rng.random() < 0.7:
         stack.pull.due_at = float("-inf")
+    gaps = stack.pull.gaps_taken
     now = stack.clock.monotonic()
     report = stack.pull.step(now)
+    world.counts["gaps"] += stack.pull.gaps_taken - gaps
     if report is not None:
         stack.pace.judge(stack.pull, stack.peers[report.source], report, now)
         world.counts["decisions judged"] += 1
@@ -191,8 +193,23 @@ def restore(world: World, stack: Stack) -> None:
         world.counts["restores"] += 1
         world.counts["verified"] += stack.restore.judge.verified_bytes > 0
         applied = stack.restore.applied.position
-        if applied >= stack.recovered.head.position:
+        if applied >= stack.recovered.head.position and stack.journal.gap is None:
             world.oracle.judge_at(stack.images(), applied, f"{stack.name} restoring")
+
+
+def make_room(world: World, stack: Stack) -> None:
+    """Leave a reader behind if the ring is full, or forget the map of one that has caught up."""
+    before = stack.room.detached
+    stack.room.step(stack.clock.monotonic())
+    world.counts["F14"] += stack.room.detached - before
+
+
+def resync(world: World, stack: Stack) -> None:
+    """Send a little of what inconsistent sites miss."""
+    if stack.resync is not None:
+        sent = stack.resync.last
+        stack.resync.step(stack.clock.monotonic())
+        world.counts["resyncs"] += stack.resync.last is not sent
 
 
 PRIMARY: tuple[Action, ...] = (
@@ -208,11 +225,30 @@ PRIMARY: tuple[Action, ...] = (
     look,
     look,
     verify,
+    make_room,
+    resync,
+    resync,
 )
 WITH_LINK: tuple[Action, ...] = (*PRIMARY, tend_link, tend_link)
 NOT_SERVING: tuple[Action, ...] = (tend_link, look)
-SECONDARY: tuple[Action, ...] = (pull, pull, restore, restore, checkpoint, look)
-NEAR: tuple[Action, ...] = (follow_writer, follow_writer, restore, restore, checkpoint, look)
+SECONDARY: tuple[Action, ...] = (
+    pull,
+    pull,
+    restore,
+    restore,
+    checkpoint,
+    look,
+    make_room,
+)
+NEAR: tuple[Action, ...] = (
+    follow_writer,
+    follow_writer,
+    restore,
+    restore,
+    checkpoint,
+    look,
+    make_room,
+)
 
 
 def choices(stack: Stack) -> tuple[Action, ...]:
@@ -234,5 +270,5 @@ MEANWHILE: dict[str, tuple[Action, ...]] = {
 }
 """What other threads of a site may do while one is in the middle of an action."""
 
-PUBLISHING = ("pull", "checkpoint", "tend_link")
+PUBLISHING = ("pull", "checkpoint", "tend_link", "make_room")
 """Actions that would wait for the journal's lock while another thread is publishing."""

@@ -48,6 +48,10 @@ def follow_round(world: World) -> bool:
     actions.apply_batch(world, a)
     _follow(world, (a, b, c))
     check(world)
+    if any(stack.journal.gap is not None for stack in (a, b, c)):
+        return False
+    if a.resync is not None and a.resync.now is not None:
+        return False
     if a.commit.waiting or a.commit.ahead or a.in_flight:
         return False
     if len({x.applied for x in (a, b, c)}) > 1:
@@ -72,6 +76,8 @@ def _follow(world: World, stacks: Sequence[Stack]) -> bool:
         while stack.volumes and stack.name != "a" and stack.restore.step(world.now):
             pass
         actions.checkpoint(world, stack)
+        actions.make_room(world, stack)
+        actions.resync(world, stack)
         for peer in sorted(stack.peers):
             world.act(stack.name, stack.peers[peer].look)
         world.note_published(stack.name)

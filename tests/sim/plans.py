@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from replicator.codec.history import VolumeEntry
-from replicator.codec.topology import AdaptiveInterval, FixedInterval, Link
+from replicator.codec.topology import AdaptiveInterval, FixedInterval, Link, WhenFull
 from replicator.codec.topology_interval import INPUTS
 from replicator.model import BLOCK
 
@@ -27,13 +27,16 @@ class Plan:
     """The site whose ring the primary writes over a sync link."""
     no_data: frozenset[str] = frozenset()
     """Sites that keep only a journal."""
+    when_full: WhenFull = "hold"
 
 
 ASYNC = Plan("async", {"a": None, "b": "a", "c": "b"})
 TWO_READERS = Plan("two-readers", {"a": None, "b": "a", "c": "a"})
+DETACH = Plan("detach", ASYNC.upstream, when_full="detach")
+DETACH_TWO = Plan("detach-two-readers", TWO_READERS.upstream, when_full="detach")
 BUNKER = Plan("bunker", ASYNC.upstream, near="b", no_data=frozenset("b"))
 SYNC = Plan("sync", ASYNC.upstream, near="b")
-PLANS = {plan.name: plan for plan in (ASYNC, TWO_READERS, BUNKER, SYNC)}
+PLANS = {plan.name: plan for plan in (ASYNC, TWO_READERS, DETACH, DETACH_TWO, BUNKER, SYNC)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from replicator.codec.page import PageDamaged, decode_page
-from replicator.journal.journal import DEGRADED
+from replicator.journal.journal import DEGRADED, INCONSISTENT
 from replicator.journal.layout import OWNER_PAGE_AT, RingPlace
 from replicator.model import BLOCK
 from tests.sim.oracle import BrokenPromise
@@ -35,8 +35,8 @@ def judge_recovered(world: World, name: str, stack: Stack) -> None:
         world.points = {
             position: point for position, point in world.points.items() if position <= head.position
         }
-    whole = stack.applied.position == head.position and name not in world.rotten
-    if stack.volumes and whole:
+    consistent = stack.journal.gap is None and name not in world.rotten
+    if stack.volumes and consistent and stack.applied.position == head.position:
         world.oracle.judge_at(stack.images(), head.position, f"{name} after recovery")
         world.counts["judged after recovery"] += 1
     world.counts["recoveries"] += 1
@@ -58,6 +58,10 @@ def check(world: World) -> None:
         judge = stack.restore.judge
         if name not in world.alarmed and (judge.mismatches or stack.journal.body.verified.found):
             raise BrokenPromise(f"{name}: a false alarm: {judge.differs}")
+        if (INCONSISTENT in stack.journal.body.marks) != (stack.journal.body.gap is not None):
+            raise BrokenPromise(
+                f"{name}: marked {stack.journal.body.marks} with no gap, or the other"
+            )
         body = stack.journal.body
         reclaim = body.reclaim
         if reclaim > body.restored.position:
@@ -69,6 +73,9 @@ def check(world: World) -> None:
                     "stated that durably"
                 )
         for other in SITES:
+            left_behind = stack.journal.maps.readers.get(other)
+            if left_behind is not None and left_behind.end.position >= reclaim:
+                continue
             if other != name and reclaim > durably_stated(world, other, reclaim):
                 raise BrokenPromise(
                     f"{name}: reclaimed {reclaim}, {other} has not durably received that"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from replicator.codec.batch import Point
+from replicator.codec.topology import JournalPolicy
 from replicator.journal.format import NewJournal, format_journal
 from replicator.journal.journal import HALTED, Journal, Owner
 from replicator.journal.layout import RingPlace
@@ -22,6 +23,8 @@ from replicator.movers.near import Near
 from replicator.movers.pull import Pull
 from replicator.movers.read_ahead import at_once
 from replicator.movers.restore import Restore
+from replicator.movers.resync import Resync
+from replicator.movers.room import Room
 from replicator.movers.sync_link import SyncLink
 from replicator.movers.verify import Verify
 from replicator.seams.blockdevice import JournalDevice
@@ -34,7 +37,7 @@ from tests.sim.plans import SITES, Shape
 from tests.sim.views import LegView
 
 GROUP = "orders"
-RING_AT = 48 * BLOCK
+RING_AT = 64 * BLOCK
 """The simulator's rings follow the metadata at once; devices stay small."""
 
 JOURNAL = "journal"
@@ -51,6 +54,8 @@ class Parts:
     pull: type[Pull] = Pull
     restore: type[Restore] = Restore
     checkpoint: type[Checkpoint] = Checkpoint
+    room: type[Room] = Room
+    resync: type[Resync] = Resync
     recover: Callable[[Journal], Recovered] = recover
     leg: type[Leg] = Leg
     link: type[SyncLink] = SyncLink
@@ -151,6 +156,7 @@ class Stack:
         A primary with a ``leg`` serves only after its link admits it.
         """
         name = machine.name
+        chance = random.Random(boot_id)
         upstream = shape.plan.upstream[name]
         self.name = name
         self.machine = machine
@@ -191,6 +197,8 @@ class Stack:
                 clock,
                 shape.pull_bytes,
                 ahead=at_once,
+                has_volumes=name not in shape.plan.no_data,
+                random_bytes=chance.randbytes,
             )
         if leg is not None:
             leg.writer = machine
@@ -207,6 +215,10 @@ class Stack:
                 join_bytes=8 * BLOCK,
             )
         self.pace = Pace(shape.policy, self.journal.body.batch_bound)
+        policy = JournalPolicy(size_bytes=0, when_full=shape.plan.when_full)
+        self.room = parts.room(self.journal, policy)
+        self.resync: Resync | None = None
+        self._chance = chance
         self.in_flight: deque[Prepared] = deque()
         """Batches of the primary that are in the journal and not all on the volumes."""
         self.checkpoint = parts.checkpoint(
@@ -234,6 +246,9 @@ class Stack:
         )
         chunk = min(4 * BLOCK, self.commit.longest_chunk)
         self.verify = Verify(self.journal, self.volumes, self.commit.submit_chunks, chunk)
+        self.resync = self._parts.resync(
+            self.journal, self.peers, self.volumes, self.commit, self._chance.randbytes, 1e9
+        )
 
     @property
     def applied(self):  # type: ignore[no-untyped-def]

@@ -19,8 +19,12 @@ from replicator.codec import batch as batch_codec
 from replicator.codec.batch import Batch, Invalid, Point, header_digest_holds, parse_header
 from replicator.codec.history import History
 from replicator.codec.page import Page, PeerNote, RestoreStop
+from replicator.codec.records import RecordKind
+from replicator.codec.resync_events import decode_begin
 from replicator.errors import DeviceFailed, JournalRotten
+from replicator.journal.gap_progress import GapProgress
 from replicator.journal.journal import FENCED, Journal, Owner
+from replicator.journal.left_behind import changed_between
 from replicator.journal.leg import WINDOW, Leg
 from replicator.journal.limits import Limit
 from replicator.journal.pages import Statement
@@ -28,11 +32,13 @@ from replicator.journal.peer import Peer
 from replicator.journal.reader import Run, read_batches
 from replicator.journal.recovery import Recovered, find_later_batch, recover
 from replicator.model import BLOCK, WriteKind
+from replicator.movers import room
 from replicator.movers.checkpoint import Checkpoint
 from replicator.movers.commit import Commit, Prepared
 from replicator.movers.near import Near
 from replicator.movers.restore import Restore
 from replicator.movers.restore_pace import RestorePace
+from replicator.movers.room import Room
 from replicator.movers.sync_link import SyncLink
 from replicator.seams.blockdevice import Buffer, JournalDevice
 from tests.sim import holds
@@ -353,7 +359,48 @@ class LinkAnsweringBeforeTheMark(SyncLink):
         """State nothing."""
 
 
+@contextmanager
+def any_end_clears() -> Iterator[None]:
+    """m8: take the first end whose begin lies after the gap, whatever gaps the begin names."""
+
+    def note_events(progress: GapProgress, batch: Batch) -> None:
+        for record in batch.records():
+            if record.kind == RecordKind.RESYNC_BEGIN:
+                begin = decode_begin(batch.payload_of(record))
+                assert begin is not None
+                progress._gap = replace(progress._gap, begun=begin.id)
+            elif record.kind == RecordKind.RESYNC_END and progress._gap.begun:
+                progress._ended_at = batch.end
+
+    with mock.patch.object(GapProgress, "_note_events", note_events):
+        yield
+
+
+class RoomForgetting(Room):
+    """Reclaim past a reader and note nothing of what it misses."""
+
+    def _leave_behind(self, site: str) -> bool:
+        with mock.patch.object(
+            room, "changed_between", lambda *given: (changed_between(*given)[0], {})
+        ):
+            return super()._leave_behind(site)
+
+
 VARIANTS = (
+    Variant(
+        "any-end-clears",
+        "m8: only the end of a begin that named the gap clears the mark",
+        patch=any_end_clears,
+        run="detach",
+        seeds=600,
+    ),
+    Variant(
+        "forgetful-reclaim",
+        "what a reader misses is noted before it is reclaimed",
+        Parts(room=RoomForgetting),
+        run="detach",
+        seeds=300,
+    ),
     Variant(
         "rot-proof-at-a-secondary",
         "m1: only the own mark proves rot in a secondary's ring",

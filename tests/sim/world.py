@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from replicator.codec.batch import Point
-from replicator.errors import DeviceFailed, TowlineError
+from replicator.errors import Detached, DeviceFailed, TowlineError
 from tests.sim import actions
 from tests.sim.convergence import converge
 from tests.sim.devices import Machine, SimDevice, SimulatedCrash
@@ -222,7 +222,8 @@ class World:
     def expects_of_peer(self, error: TowlineError) -> bool:
         """Whether reading a peer may fail like this: no link, not attached, an injected fault."""
         unattached = "has not met its own source" in str(error)
-        return unattached or isinstance(error, (DeviceFailed, *self.expected))
+        left_behind = isinstance(error, Detached) and self.shape.plan.when_full != "hold"
+        return left_behind or unattached or isinstance(error, (DeviceFailed, *self.expected))
 
     def _crashed(self, name: str) -> None:
         site = self.sites[name]

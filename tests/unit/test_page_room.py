@@ -8,6 +8,7 @@ from replicator.codec.batch import Point
 from replicator.codec.page import (
     CatalogRef,
     Differing,
+    GapNote,
     Intent,
     OwnerBody,
     Page,
@@ -59,6 +60,8 @@ def largest_body(letter: str = "r") -> OwnerBody:
         writer_epoch=ID,
         sealed=(HUGE, ID),
         restore_stop=RestoreStop("bookmark", HUGE, "b" * 63),
+        maps=CatalogRef(196608, 425984, ID),
+        gap=GapNote(ID, HUGE, HUGE, ID, HUGE),
         verified=VerifyNote(
             differs=tuple(Differing(65_535, HUGE, 1 << 45, HUGE) for _ in range(MOST_LISTED)),
             unlisted_bytes=HUGE,

@@ -368,14 +368,18 @@ def _verify() -> Iterator[Case]:
 
 
 def _later_releases() -> Iterator[Case]:
-    for place, value, name in (
-        (f"{ORDERS}/journal/when_full", "detach", "detach"),
-        (f"{ORDERS}/journal/when_full", "throttle", "throttle"),
-        (f"{ORDERS}/journal/throttle_for", "2s", "throttle_for"),
-        ("sites/a/address", "2001:db8::1", "IPv6"),
-    ):
+    for place, value, name in (("sites/a/address", "2001:db8::1", "IPv6"),):
         words = [f"{_dotted(place)}: {NOT_AVAILABLE}: {name}"]
         yield f"later-{name}", changed({place: value}), words
+    for how, value, words in (
+        ("policy", {"when_full": "panic"}, "when_full: unknown policy 'panic'"),
+        ("hold", {"when_full": "hold", "throttle_for": "2s"}, "throttle_for: contradiction"),
+        ("detach", {"when_full": "detach", "throttle_for": "2s"}, "throttle_for: contradiction"),
+        ("long", {"when_full": "throttle", "throttle_for": "1h"}, "throttle_for: expected 0s to"),
+        ("number", {"when_full": "throttle", "throttle_for": 2}, "throttle_for: expected a dur"),
+    ):
+        text = changed({f"{ORDERS}/journal": {"size": "64MiB", **value}})
+        yield f"full-{how}", text, [f"groups.orders.journal.{words}"]
     yield "unknown-link", changed({f"{B}/link": "push"}), ["sites.b.link: unknown link 'push'"]
     text = changed({f"{ORDERS}/journal/when_full": "drop"})
     yield "unknown-policy", text, ["groups.orders.journal.when_full: unknown policy 'drop'"]

@@ -57,7 +57,7 @@ def test_topology_optional_parts_missing_get_their_defaults() -> None:
     topology = parse_topology(text)
     assert topology.iqn_prefix == "iqn.2026-11.org.example.towline"
     assert topology.hosts == ()
-    assert topology.group("orders").journal.when_full == "hold"
+    assert topology.group("orders").journal.when_full == "detach"
     assert topology.group("orders").site("b").link == "pull"
 
 
