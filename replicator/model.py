@@ -93,7 +93,8 @@ class ControlRecord:
 class ChunkRecord:
     """A piece of a volume that the group journals as it is: to be copied, or to be verified.
 
-    ``kind`` is RecordKind.COPY or VERIFY; ``offset`` and ``length`` are bytes, multiples of SECTOR.
+    ``kind`` is RecordKind.COPY, VERIFY or ZERO; ``offset`` and ``length`` are bytes, multiples of
+    SECTOR. ZERO is for a hole of the volume, however long, and fails if it is one no more.
     The commit loop reads the content when all lower records are on the volume. ``on_durable``
     gets the end of its batch, and ``sent_bytes`` then says how much payload it took (0 for zeros);
     ``on_failed`` is called if the volume cannot be read. Both come from the commit thread and must

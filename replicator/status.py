@@ -129,9 +129,11 @@ class GapStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ResyncStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A resync that the primary has under way; bytes of volumes, but ``sent_bytes`` of payload."""
+    """A resync that the primary has under way. ``total_bytes`` and ``done_bytes`` are of volumes
+    and count the phase that is under way, ``sent_bytes`` is the payload of all phases."""
 
     sites: tuple[str, ...]
+    phase: str
     total_bytes: int
     done_bytes: int
     sent_bytes: int

@@ -57,9 +57,9 @@ def _progress(resync: ResyncStatus | None) -> str:
     left = format_duration(resync.seconds_left) if resync.seconds_left is not None else "unknown"
     held = ", held: the journal is nearly full" if resync.held else ""
     return (
-        f"resync for {', '.join(resync.sites)}: {format_size(resync.done_bytes)} of "
-        f"{format_size(resync.total_bytes)} looked at, {format_size(resync.sent_bytes)} sent, "
-        f"time left {left}{held}"
+        f"resync for {', '.join(resync.sites)}: {resync.phase}, "
+        f"{format_size(resync.done_bytes)} of {format_size(resync.total_bytes)}, "
+        f"{format_size(resync.sent_bytes)} sent, time left {left}{held}"
     )
 
 

@@ -119,7 +119,7 @@ def replaced_by(batches: Iterable[Batch]) -> Extents:
     """Return the blocks whose whole content copies and zeros in ``batches`` state."""
     whole: dict[int, list[tuple[int, int]]] = {}
     for batch in batches:
-        if batch.first_kind not in (RecordKind.COPY, RecordKind.ZERO):
+        if batch.first_kind not in (RecordKind.COPY, RecordKind.ZERO, RecordKind.VERIFY):
             continue
         for kind, volume_id, offset, length, _ in batch.records():
             if kind in (RecordKind.COPY, RecordKind.ZERO):

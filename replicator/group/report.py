@@ -144,11 +144,12 @@ def resync_status(runtime: SiteRuntime) -> ResyncStatus | None:
     progress = runtime.resync.now if runtime.resync is not None else None
     if progress is None or runtime.resync is None:
         return None
-    elapsed = runtime.clock.monotonic() - progress.begun_at
+    elapsed = runtime.clock.monotonic() - progress.phase_since
     left = progress.total_bytes - progress.done_bytes
     rate = progress.done_bytes / elapsed if elapsed > 0 else 0.0
     return ResyncStatus(
         sites=tuple(progress.sites),
+        phase=progress.phase,
         total_bytes=progress.total_bytes,
         done_bytes=progress.done_bytes,
         sent_bytes=progress.sent_bytes,

@@ -14,10 +14,11 @@ from typing import NamedTuple
 import msgspec
 
 from replicator.codec.batch import Batch, Point
-from replicator.codec.dirty_map import Extents, replaced_by, size_of, without
+from replicator.codec.dirty_map import Extents, merged, replaced_by, size_of, union, without
 from replicator.codec.page import GapNote
 from replicator.codec.records import CONTROL_KINDS, RecordKind
 from replicator.codec.resync_events import decode_begin, decode_end
+from replicator.model import BLOCK
 
 
 class Left(NamedTuple):
@@ -36,6 +37,7 @@ class GapProgress:
         self._missing = missing
         self._ended_at: Point | None = None
         self._changed = False
+        self._agreed: dict[int, list[tuple[int, int]]] = {}
         self._lock = threading.Lock()
 
     @property
@@ -56,10 +58,23 @@ class GapProgress:
             for batch in batches:
                 if batch.first_kind in CONTROL_KINDS:
                     self._note_events(batch)
-            filled = replaced_by(batches)
+            agreed = {volume: merged(ranges) for volume, ranges in self._agreed.items()}
+            filled = union(replaced_by(batches), agreed)
+            self._agreed = {}
             if filled:
                 self._missing = without(self._missing, filled)
                 self._changed = True
+
+    def agrees(self, volume_id: int, offset: int, length: int) -> None:
+        """Note that a piece of a volume is what a verify record says: it is not missing.
+
+        That holds also if the volume is ahead of the record, after a crash: what is further up
+        the log is applied again on top of it.
+        """
+        blocks = (-(-offset // BLOCK), (offset + length) // BLOCK)
+        if blocks[0] < blocks[1]:
+            with self._lock:
+                self._agreed.setdefault(volume_id, []).append(blocks)
 
     def _note_events(self, batch: Batch) -> None:
         for record in batch.records():

@@ -67,9 +67,11 @@ class Checkpoint:
         applied = self._applied()
         for volume in list(self._volumes.values()):
             self._flush(volume)
+        inconsistent = self._journal.gap is not None
         self._journal.publish(restored=applied)
-        if self.short_of_space:
-            self._journal.publish()  # space is free when both page copies say so (model m10)
+        if self.short_of_space or inconsistent:
+            # space is free, and a piece is there, when both page copies say so (model m10)
+            self._journal.publish()
         self._checkpointed_at = self._published_at = now
 
     def _flush(self, volume: DataVolume) -> None:

@@ -16,6 +16,7 @@ from replicator.codec.chunks import chunk_digest
 from replicator.codec.coalesce import Check
 from replicator.codec.differing import overlaps, total_bytes, with_piece, without
 from replicator.codec.page import Differing, OwnerBody, VerifyNote
+from replicator.journal.gap_progress import GapProgress
 from replicator.journal.journal import INCONSISTENT, Journal
 from replicator.seams.volume import DataVolume
 
@@ -49,6 +50,9 @@ class Judge:
 
         Raises DeviceFailed if the volume cannot be read.
         """
+        gap = self._journal.gap
+        if gap is not None:
+            self._strike(check, volume, gap)
         if check.position < self.judges_from or INCONSISTENT in self._journal.body.marks:
             self.skipped_bytes += check.length
             return
@@ -60,6 +64,13 @@ class Judge:
                 self._agrees(check)
         else:
             self._disagrees(check, volume.name)
+
+    def _strike(self, check: Check, volume: DataVolume, gap: GapProgress) -> None:
+        """Tell an inconsistent site's map of a piece that is there already."""
+        found = bytearray(check.length)
+        volume.read_into(check.offset, [memoryview(found)])
+        if chunk_digest(found) == check.digest:
+            gap.agrees(check.volume_id, check.offset, check.length)
 
     def publish(self) -> None:
         """State in the page what has changed: durable on return. To be called after each window.

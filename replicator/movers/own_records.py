@@ -21,10 +21,7 @@ from replicator.model import BLOCK, ChunkRecord, ControlRecord
 from replicator.seams.volume import DataVolume
 
 LONGEST_CHUNK = 1 << 20
-"""Bytes that one chunk may have."""
-
-MOST_READ = 8 << 20
-"""Bytes that one batch of chunks reads, from the page cache, while hosts wait for it."""
+"""Bytes: what a chunk may have, and what one batch of chunks reads while hosts wait for it."""
 
 
 class OwnBatch(NamedTuple):
@@ -99,10 +96,12 @@ class OwnRecords:
         covered = payload = 0
         while self._chunks and len(batch.records) < MAX_RECORDS:
             chunk = self._chunks[0]
-            length = batch_length(len(batch.records) + 1, payload + chunk.length)
+            hole = chunk.kind == RecordKind.ZERO
+            most = 0 if hole else chunk.length
+            length = batch_length(len(batch.records) + 1, payload + most)
             if length > min(room, self._bound):
-                break  # as far as it can be known before it is read: zeros take no room
-            if batch.records and covered + chunk.length > MOST_READ:
+                break
+            if batch.records and covered + most > LONGEST_CHUNK:
                 break
             self._chunks.popleft()
             content = self._chunk_content(chunk)
@@ -111,7 +110,7 @@ class OwnRecords:
                 continue
             batch.contents.append(content)
             batch.records.append(chunk)
-            covered += chunk.length
+            covered += most
             payload += sum(len(buffer) for buffer in content[4])
         return batch if batch.records else None
 
@@ -120,8 +119,10 @@ class OwnRecords:
         volume = self._volumes.get(chunk.volume_id)
         if volume is None or chunk.offset + chunk.length > volume.size_bytes:
             return None
-        found = bytearray(chunk.length)
         try:
+            if chunk.kind == RecordKind.ZERO:
+                return _hole_content(chunk, volume)
+            found = bytearray(chunk.length)
             volume.read_into(chunk.offset, [memoryview(found)])
         except DeviceFailed:
             return None
@@ -135,6 +136,13 @@ class OwnRecords:
             return (RecordKind.ZERO, chunk.volume_id, chunk.offset, chunk.length, [])
         chunk.sent_bytes = chunk.length
         return (kind, chunk.volume_id, chunk.offset, chunk.length, [content])
+
+
+def _hole_content(chunk: ChunkRecord, volume: DataVolume) -> Content | None:
+    """Return the record of a hole, None if something was written into it meanwhile."""
+    if volume.device.next_content(chunk.offset) < chunk.offset + chunk.length:
+        return None
+    return (RecordKind.ZERO, chunk.volume_id, chunk.offset, chunk.length, [])
 
 
 def _event_content(record: ControlRecord) -> Content:

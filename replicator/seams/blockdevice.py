@@ -57,6 +57,13 @@ class VolumeDevice(Protocol):
     def zero(self, offset: int, length: int) -> None:
         """Make the range read as zeros, by punching a hole where the storage can."""
 
+    def next_content(self, offset: int) -> int:
+        """Return the first place from ``offset`` on that may hold anything but zeros.
+
+        That is ``offset`` itself where the storage cannot tell, and the device's size if there
+        is none; every write that has returned is counted.
+        """
+
     def flush(self) -> None:
         """Write back and make durable; after a failure reads fail too (DeviceFailed)."""
 

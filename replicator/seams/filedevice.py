@@ -265,6 +265,14 @@ class CachedDevice(_OpenFile):
             piece = view[start : start + _LARGEST_CACHED_WRITE]
             self._transfer_all(os.pwritev, offset + start, (piece,), "write")
 
+    def next_content(self, offset: int) -> int:
+        """Return where the next data are (lseek(2), SEEK_DATA); block devices are all data."""
+        self._check("read")
+        try:
+            return os.lseek(self._fd, offset, os.SEEK_DATA)
+        except OSError as error:
+            return self.size_bytes if error.errno == errno.ENXIO else offset
+
     def zero(self, offset: int, length: int) -> None:
         """Zero the range by the kernel, or write zeros if it cannot.
 

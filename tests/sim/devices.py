@@ -378,6 +378,12 @@ class SimVolumeDevice(SimDevice):
         """Write ``buffers`` in order from ``offset``."""
         self._write(offset, b"".join(buffers))
 
+    def next_content(self, offset: int) -> int:
+        """Return the first sector from ``offset`` on that is not all zeros."""
+        left = bytes(self._read(offset, self.size_bytes - offset))
+        zeros = len(left) - len(left.lstrip(bytes(1)))
+        return offset + zeros // SECTOR * SECTOR
+
     def zero(self, offset: int, length: int) -> None:
         """Make the range read as zeros."""
         self._write(offset, bytes(length))
