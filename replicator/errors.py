@@ -120,7 +120,7 @@ class Detached(TowlineError):
 class NoRoomForMaps(TowlineError):
     """The dirty maps of readers left behind do not fit into the journal's metadata area."""
 
-    exit_code = 20
+    exit_code = 24
 
 
 class Refused(TowlineError):

@@ -11,6 +11,7 @@ from replicator.codec.history import Catalog, VolumeEntry
 from replicator.codec.topology import Group, GroupSite, Topology
 from replicator.codec.volume_changes import describe_change, difference
 from replicator.errors import DeviceUnusable, WrongJournal
+from replicator.group.image import Images
 from replicator.group.standing import roles_have_changed
 from replicator.group.volume_set import OpenVolume, VolumeSet
 from replicator.journal.format import NewJournal
@@ -39,6 +40,8 @@ class SiteDevices:
     peers: dict[str, Peer]
     open_volume: OpenVolume = _no_device
     """Opens the device of a volume that comes to the group later."""
+    images: Images | None = None
+    """Where the last consistent state of the volumes may be kept."""
     leg: LegDevice | None = None
     """At the primary of a sync link: the near site's journal, to be written."""
 
@@ -119,7 +122,9 @@ def open_site(topology: Topology, group_name: str, site_name: str, boot_id: byte
         )
         for name in others
     }
-    return SiteDevices(journal, opened.by_id, peers, open_volume, _leg(topology, group, part))
+    images = Images(topology.site(part.name), group.name, copies=False)
+    leg = _leg(topology, group, part)
+    return SiteDevices(journal, opened.by_id, peers, open_volume, images, leg)
 
 
 def _leg(topology: Topology, group: Group, part: GroupSite) -> LegDevice | None:

@@ -24,11 +24,16 @@ _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 class Images:
     """The images of one group at one site."""
 
-    def __init__(self, site: Site, group: str, clones: CloneStore | None = None) -> None:
+    def __init__(
+        self, site: Site, group: str, clones: CloneStore | None = None, *, copies: bool = True
+    ) -> None:
+        """``copies`` is whether files may be copied where their blocks cannot be shared."""
         self._site = site
         self._group = group
         self._folder = Path(naming.images_directory(site, group))
-        self._clones = clones or (ThinClones() if site.devices.kind == "lvm" else FileClones())
+        self._clones = clones or (
+            ThinClones() if site.devices.kind == "lvm" else FileClones(copies=copies)
+        )
 
     def keep(
         self,
@@ -45,7 +50,7 @@ class Images:
         """
         if not _NAME.fullmatch(name):
             raise UsageError(f"bad name {name!r}: expected a-z, then a-z, 0-9 or -, at most 31")
-        if self._note_path(name).exists():
+        if self.has(name):
             raise Refused(f"there is an image {name} already: replicatorctl image drop {name}")
         self._make_folder()
         volumes = [
@@ -111,9 +116,13 @@ class Images:
         notes = [self._read(path) for path in sorted(self._folder.glob("*.json"))]
         return sorted(notes, key=lambda note: note.consistent_from)
 
+    def has(self, name: str) -> bool:
+        """Say whether there is an image called ``name``."""
+        return self._note_path(name).exists()
+
     def get(self, name: str) -> ImageNote:
         """Return the image called ``name``; UsageError names those that exist."""
-        if not self._note_path(name).exists():
+        if not self.has(name):
             names = ", ".join(note.name for note in self.list()) or "none"
             raise UsageError(f"no image is called {name!r}; there are: {names}")
         return self._read(self._note_path(name))

@@ -32,6 +32,7 @@ from replicator.errors import (
 from replicator.group.commit_runner import CommitRunner
 from replicator.group.devices import SiteDevices, check_catalog
 from replicator.group.held_reads import HeldVolume
+from replicator.group.last_consistent import LastConsistent
 from replicator.group.leg_thread import LegThread
 from replicator.group.mover_thread import MoverThread, in_thread
 from replicator.group.standing import (
@@ -124,6 +125,7 @@ class SiteRuntime:
         self._checkpoint = Checkpoint(self.journal, devices.volumes, self._applied)
         self.room = Room(self.journal, group.journal)
         self.resync: Resync | None = None
+        self._last_consistent = LastConsistent(self.journal, devices.images, clock.realtime_ns)
         self.on_volumes: Callable[[], None] = lambda: None
         """Called about once a second, so that a front end follows the group's volumes."""
         volumes = VolumeSet(devices.open_volume, devices.volumes)
@@ -475,6 +477,7 @@ class SiteRuntime:
             primary_head=lambda: known_primary_head(self.devices.peers.values()),
             ahead=in_thread,
             has_volumes=self.part.data,
+            keep_image=self._last_consistent.keep,
         )
         self._add_thread("pull", self._pull_step)
 
@@ -533,6 +536,7 @@ class SiteRuntime:
         said = self._checkpoint.step(self.clock.monotonic())
         if said and self.pull is not None and self.pull.has_room_again:
             self._threads["pull"].wake()
+        self._last_consistent.settle()
         return _CHECKPOINT_TICK
 
     def _room_step(self) -> float:

@@ -38,10 +38,12 @@ def take_gap(
     has_volumes: bool,
     random_bytes: Callable[[int], bytes],
     now_ns: int,
+    keep_image: Callable[[], str] = lambda: "",
 ) -> None:
     """Jump to where the source can serve this site from: durable on return.
 
-    The source was looked at just before. Raises Detached, with nothing changed, while that cannot
+    The source was looked at just before. ``keep_image`` may keep the volumes as they are, and says
+    so. Raises Detached, with nothing changed, while that cannot
     be done yet: the own ring holds records that are not in the volumes, or what the source says is
     not durable there.
     """
@@ -59,9 +61,10 @@ def take_gap(
         since_ns=now_ns,
         missing_bytes=size_of(missing),
     )
+    kept = keep_image() if has_volumes else ""
     reason = (
         f"gap in the log between {journal.head.position} and {entry.position}: up to "
-        f"{format_size(size_of(missing))} missing until a resync has ended"
+        f"{format_size(size_of(missing))} missing until a resync has ended{kept}"
     )
     readers = _hand_on(journal, entry, missing)
     maps = MapSet(readers=readers, missing=pack(missing) if has_volumes else None)

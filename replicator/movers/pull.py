@@ -100,6 +100,7 @@ class Pull:
         ahead: Start | None = None,
         has_volumes: bool = True,
         random_bytes: Callable[[int], bytes] = os.urandom,
+        keep_image: Callable[[], str] = lambda: "",
     ) -> None:
         """``load`` measures the own machine (0 to 1), ``primary_head`` is the furthest end of
         the primary's log that this node knows, for a target RPO. ``ahead`` begins a read while
@@ -113,6 +114,7 @@ class Pull:
         self._primary_head = primary_head
         self._has_volumes = has_volumes
         self._random_bytes = random_bytes
+        self._keep_image = keep_image
         self.gaps_taken = 0
         """Gaps in the log that this site has taken since the start."""
         self._interval = first_interval(policy)
@@ -221,6 +223,7 @@ class Pull:
             has_volumes=self._has_volumes,
             random_bytes=self._random_bytes,
             now_ns=self._clock.realtime_ns(),
+            keep_image=self._keep_image,
         )
         self.gaps_taken += 1
 

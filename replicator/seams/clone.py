@@ -37,11 +37,15 @@ class CloneStore(Protocol):
 class FileClones:
     """Clones of files: shared blocks where the file system can, else a copy without the zeros."""
 
+    def __init__(self, *, copies: bool = True) -> None:
+        """Without ``copies`` a file whose blocks cannot be shared is refused."""
+        self._copies = copies
+
     def clone(self, source: str, target: str) -> How:
         """Clone a file; it is durable, and its name too, on return."""
         unfinished = f"{target}~"
         try:
-            how = _clone_file(source, unfinished)
+            how = _clone_file(source, unfinished, self._copies)
             os.rename(unfinished, target)
             _sync_folder(target)
         except OSError as error:
@@ -57,7 +61,7 @@ class FileClones:
         Path(f"{target}~").unlink(missing_ok=True)
 
 
-def _clone_file(source: str, target: str) -> How:
+def _clone_file(source: str, target: str, copies: bool) -> How:
     with open(source, "rb") as old, open(target, "w+b") as new:
         try:
             fcntl.ioctl(new.fileno(), _FICLONE, old.fileno())
@@ -65,6 +69,8 @@ def _clone_file(source: str, target: str) -> How:
         except OSError as error:
             if error.errno not in (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY):
                 raise
+            if not copies:
+                raise OSError(error.errno, "this file system cannot share blocks") from error
             copy_range(old.fileno(), new.fileno(), os.fstat(old.fileno()).st_size)
             how = "copy"
         os.fsync(new.fileno())
