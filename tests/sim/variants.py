@@ -204,7 +204,7 @@ class CommitComparingEarly(Commit):
 
     @property
     def next_reads(self) -> bool:
-        return False
+        return self._own_next and self._own.next_reads
 
 
 class CommitCopyingEarly(Commit):
@@ -226,11 +226,12 @@ class RestoreJudgingEverything(Restore):
 class CommitAnsweringFailures(Commit):
     """Answer although the journal's write or flush failed."""
 
-    def append(self, prepared: Prepared) -> None:
+    def append(self, prepared: Prepared) -> bool:
         try:
-            super().append(prepared)
+            return super().append(prepared)
         except DeviceFailed:
             self._journal.head = prepared.end
+            return True
 
 
 class CommitAnsweringBeforeTheVolume(Commit):
