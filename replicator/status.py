@@ -445,6 +445,16 @@ class HistoryStatus(msgspec.Struct, frozen=True, kw_only=True):
     schema: int = SCHEMA
 
 
+class JournalMoved(msgspec.Struct, frozen=True, kw_only=True):
+    """A journal that was moved: where it is now, and the size of its ring."""
+
+    device: str
+    journal_id: str
+    ring_bytes: int
+    ring_bytes_before: int
+    schema: int = SCHEMA
+
+
 def position_status(point: Point) -> PositionStatus:
     """Return ``point`` as it is stated."""
     return PositionStatus(

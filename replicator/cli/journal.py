@@ -16,16 +16,21 @@ from replicator.cli.node import (
     wants_json,
 )
 from replicator.cli.output import print_json, print_table
+from replicator.codec import naming
 from replicator.codec.batch import Batch, Invalid, Point
-from replicator.errors import DeviceUnusable, UsageError
+from replicator.daemon.control import ask
+from replicator.errors import DeviceUnusable, Refused, UsageError
 from replicator.group.devices import new_journal
 from replicator.journal.format import format_journal
+from replicator.journal.pages import read_statement
 from replicator.journal.survey import Survey
 from replicator.seams.boot import boot_id
 from replicator.seams.filedevice import DirectDevice, preallocate
+from replicator.status import JournalMoved
 from replicator.units import format_size
 
 _DUMP_LIMIT = 50
+_MOVE_SECONDS = 3600.0
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -48,7 +53,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     dump.set_defaults(run=run_dump)
     checking = inside.add_parser("check", help="verify every batch that the ring holds")
     checking.set_defaults(run=run_check)
-    for parser in (making, info, dump, checking):
+    moving = inside.add_parser("move", help="move the journal to a device of another size")
+    moving.add_argument(
+        "--to",
+        metavar="DEVICE",
+        help="a blank device or file; at a directory: site left out, a file of the topology's size",
+    )
+    moving.set_defaults(run=run_move)
+    for parser in (making, info, dump, checking, moving):
         add_topology_flags(parser)
         add_group_flag(parser)
     for parser in (info, dump, checking):
@@ -81,6 +93,35 @@ def run_format(arguments: argparse.Namespace) -> int:
     else:
         size = format_size(page.body.ring_size)
         print(f"{path}: formatted as {page.body.role} of {node.group.name}, ring of {size}")
+    return 0
+
+
+def run_move(arguments: argparse.Namespace) -> int:
+    """Ask the daemon to move its journal; hosts go on writing."""
+    node = find_node(arguments)
+    to = arguments.to
+    if to is None:
+        if node.site.devices.kind != "directory":
+            raise UsageError("name the new device with --to")
+        to = naming.next_journal_path(node.site, node.group.name)
+        _make_next(node.journal_path, to, node.group.journal.size_bytes)
+    moved = ask(
+        node.control_socket,
+        "journal-move",
+        {"to": os.path.abspath(to)},
+        kind=JournalMoved,
+        timeout_seconds=_MOVE_SECONDS,
+    )
+    if wants_json(arguments):
+        print_json(moved)
+        return 0
+    sizes = f"{format_size(moved.ring_bytes_before)} to {format_size(moved.ring_bytes)}"
+    print(f"journal of {node.group.name} is on {moved.device}: ring from {sizes}")
+    if node.site.devices.kind == "lvm":
+        print(
+            f"next: lvrename the old {node.journal_path} away and {moved.device} to its name, then "
+            "replicatorctl target plan, target apply"
+        )
     return 0
 
 
@@ -183,6 +224,15 @@ def _make_file(path: str, size_bytes: int) -> None:
         preallocate(Path(path), size_bytes, written=True)
     except OSError as error:
         raise DeviceUnusable(f"{path}: cannot be made: {error.strerror}") from error
+
+
+def _make_next(path: str, to: str, size_bytes: int) -> None:
+    """Make the file to move to, in place of one that an interrupted try has left."""
+    with opened_journal(path, writable=False) as device:
+        if read_statement(device).newer.body.moved_to is not None:
+            raise Refused(f"{path}: was moved to {to} and has its name yet; restart replicatord")
+    Path(to).unlink(missing_ok=True)
+    _make_file(to, size_bytes)
 
 
 @contextlib.contextmanager

@@ -32,6 +32,11 @@ def journal_path(site: Site, group: str) -> str:
     return f"{site.devices.path}/{group}.{JOURNAL_SUFFIX}"
 
 
+def next_journal_path(site: Site, group: str) -> str:
+    """Return where a directory site makes the journal that takes the present one's place."""
+    return f"{journal_path(site, group)}.next"
+
+
 def volume_path(site: Site, group: str, volume: str) -> str:
     """Return the path of a data volume at ``site``, as seen at that site."""
     if site.devices.kind == "lvm":

@@ -193,6 +193,10 @@ class OwnerBody(msgspec.Struct, frozen=True, kw_only=True):
     marks: dict[str, str] = {}
     peers: dict[str, PeerNote] = {}
     pull: PullNote | None = None
+    moved_from: tuple[bytes, ...] = ()
+    """Ids of the journals that this one took the place of, the newest last."""
+    moved_to: tuple[bytes, str] | None = None
+    """Id and device of the journal that took this one's place; it is a journal no more."""
     prepared: dict[int, tuple[str, int]] = {}
     """Changes of volumes that this site is ready for: name and size by volume id (size 0: the
     site's topology is without the volume); kept until the change is in this site's catalog."""

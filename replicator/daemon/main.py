@@ -30,6 +30,7 @@ from replicator.errors import TowlineError
 from replicator.group.bookmarking import make_bookmark
 from replicator.group.commit_runner import CommitRunner
 from replicator.group.devices import open_site
+from replicator.group.journal_move import JournalMove
 from replicator.group.report import group_status, pull_history
 from replicator.group.site import SiteRuntime
 from replicator.group.volume_control import VolumeControl
@@ -99,6 +100,8 @@ def _run(arguments: argparse.Namespace) -> int:
             runtime = SiteRuntime(group, site_name, devices, SystemClock(), changed.read)
             front_end = front_end_of(topology.site(site_name), group, serves=runtime.primary)
             handlers.update(_handlers(runtime, front_end, started_at))
+            journal_path = naming.journal_path(topology.site(site_name), group.name)
+            handlers["journal-move"] = JournalMove(runtime, journal_path).move
             if not started:
                 server.start()
                 started = True

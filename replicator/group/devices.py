@@ -12,6 +12,7 @@ from replicator.codec.topology import Group, GroupSite, Topology
 from replicator.codec.volume_changes import describe_change, difference
 from replicator.errors import DeviceUnusable, WrongJournal
 from replicator.group.image import Images
+from replicator.group.journal_place import current_journal
 from replicator.group.standing import roles_have_changed
 from replicator.group.volume_set import OpenVolume, VolumeSet
 from replicator.journal.format import NewJournal
@@ -21,6 +22,7 @@ from replicator.journal.peer import Peer
 from replicator.seams.blockdevice import VolumeDevice
 from replicator.seams.filedevice import CachedDevice, DirectDevice
 from replicator.seams.legdevice import FileLeg, IscsiLeg, LegDevice
+from replicator.seams.movabledevice import MovableDevice
 from replicator.seams.remotedevice import RemoteJournalDevice
 from replicator.seams.volume import DataVolume
 
@@ -98,7 +100,8 @@ def open_site(topology: Topology, group_name: str, site_name: str, boot_id: byte
     site = topology.site(site_name)
     part = group.site(site_name)
     others = tuple(each.name for each in group.peers(site_name))
-    device = DirectDevice(Path(naming.journal_path(site, group_name)), writable=True, lock=True)
+    path = current_journal(Path(naming.journal_path(site, group_name)))
+    device = MovableDevice(DirectDevice(path, writable=True, lock=True))
 
     def open_volume(name: str) -> VolumeDevice:
         return CachedDevice(Path(naming.volume_path(site, group_name, name)))

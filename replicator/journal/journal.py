@@ -36,6 +36,7 @@ from replicator.journal.reclaim import plan_reclaim
 from replicator.journal.ring import Ring
 from replicator.model import BLOCK
 from replicator.seams.blockdevice import Buffer, JournalDevice
+from replicator.seams.movabledevice import MovableDevice
 
 HALTED = "halted"
 """The mark of a site that answers nothing more; the next start takes it away, and only it."""
@@ -91,6 +92,8 @@ class Journal:
         """The gap that this site's volumes have, while they have one."""
         self._find_gap()
         self._lock = threading.Lock()
+        self._appending = threading.Lock()
+        self._written = newer.body.head.position
         self.before_catalog: Callable[[Catalog], None] = lambda _: None
         """Called before a new catalog is published; what it raises leaves the old one in force."""
         self.after_catalog: Callable[[Catalog], None] = lambda _: None
@@ -105,6 +108,11 @@ class Journal:
         statement = read_statement(device)
         newer, older = statement.newer, statement.older
         body = newer.body
+        if body.moved_to is not None:
+            raise WrongJournal(
+                f"{device.name}: this journal was moved to {body.moved_to[1]} (journal id "
+                f"{body.moved_to[0].hex()}); put that device in its place and remove this one"
+            )
         if (body.group, body.site) != (owner.group, owner.site):
             raise WrongJournal(
                 f"{device.name}: journal of group {body.group} at site {body.site}, expected "
@@ -254,13 +262,15 @@ class Journal:
         Durable in this ring on return. For a primary whose batches have to be durable in another
         ring, too, before they count: ``advance`` says that they are.
         """
-        at = self.head.position
-        assert end.position - at == sum(len(part) for part in parts) <= self.free_bytes
-        with _own_device():
-            for part in parts:
-                self.ring.write(at, part)
-                at += len(part)
-            self.device.flush()
+        with self._appending:
+            at = self.head.position
+            assert end.position - at == sum(len(part) for part in parts) <= self.free_bytes
+            with _own_device():
+                for part in parts:
+                    self.ring.write(at, part)
+                    at += len(part)
+                self.device.flush()
+            self._written = end.position
 
     def advance(self, end: Point, catalog: Catalog | None = None) -> None:
         """Move the head to ``end``: durable in every ring that must have it.
@@ -434,7 +444,7 @@ class Journal:
         ``change`` says what else that page states.
         """
         assert end.position - self.head.position == len(batch) <= self.free_bytes
-        with _own_device():
+        with self._appending, _own_device():
             self.ring.write(self.head.position, batch)
             self.device.flush()
         with self._lock:
@@ -492,6 +502,35 @@ class Journal:
             self._write(page)
             self._catalog = catalog
         self.after_catalog(catalog)
+
+    @property
+    def written(self) -> int:
+        """Position up to which this ring is durably written: the head, or a batch further."""
+        return max(self._written, self.head.position)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let nothing be appended or published meanwhile (for moving the journal)."""
+        with self._appending, self._lock:
+            yield
+
+    def leave(self, device: JournalDevice, ring: Ring, pages: tuple[Page, Page]) -> None:
+        """Name the journal on ``device`` in this one's page, durably, and go on there.
+
+        Only while ``held``, with ``pages`` durable on ``device``. The page on the old device is
+        the commit point; rings that others still hold keep reading the old device.
+        """
+        assert isinstance(self.device, MovableDevice)
+        successor = (pages[1].journal_id, device.name)
+        body = msgspec.structs.replace(self._newer.body, moved_to=successor)
+        self._write(next_page(self._newer, body, self.owner.boot_id))
+        self.device.switch(device)
+        self.ring = ring
+        self._older, self._newer = pages
+
+    def received(self) -> list[int]:
+        """What each other configured site has durably received; 0 for one never seen."""
+        return self._received()
 
     def _received(self) -> list[int]:
         """Up to where each other configured site does not need this ring any more."""

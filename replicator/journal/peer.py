@@ -8,7 +8,7 @@ from replicator.codec.dirty_map import MapSet
 from replicator.codec.history import Catalog, History, Relation
 from replicator.codec.page import CatalogRef, Page, PeerNote
 from replicator.codec.writer_page import WriterPage
-from replicator.errors import JournalRotten, NotAJournal, PeerAhead, PeerRefused
+from replicator.errors import DeviceFailed, JournalRotten, NotAJournal, PeerAhead, PeerRefused
 from replicator.journal.journal import Journal, read_catalog
 from replicator.journal.layout import RingPlace
 from replicator.journal.limits import Limit, ring_limit
@@ -70,6 +70,12 @@ class Peer:
             statement = read_statement(self._device)
         except NotAJournal as error:
             raise PeerRefused(str(error)) from error
+        if statement.newer.body.moved_to is not None:
+            self._device.close()  # what stands in its place by now is found by opening again
+            raise DeviceFailed(
+                f"{self._device.name}: {self.site} has moved its journal to another device; it is "
+                "looked for again"
+            )
         for page in (statement.newer, statement.older):
             self._check(page)
         history = self._history_of(statement.newer)
@@ -166,7 +172,8 @@ class Peer:
         note = self._own.peers.get(self.site)
         if note is None:
             return
-        if page.journal_id != note.journal_id:
+        moved = note.journal_id in page.body.moved_from
+        if page.journal_id != note.journal_id and not moved:
             raise self._refusal(
                 f"journal id is {page.journal_id.hex()}, it was {note.journal_id.hex()}: its "
                 "journal was formatted anew or replaced by a copy of another; if that was done on "

@@ -103,8 +103,10 @@ class LioConfiguration:
             )
             tree[Kind.ALUA_STATE, plugin, name] = int(self._alua(storage).alua_access_state)
         elif plugin == "block":
+            info = Path(storage.path, "info").read_text(encoding="ascii", errors="replace")
+            device = held_device(info, storage.udev_path, os.path.realpath(storage.udev_path))
             tree[Kind.BACKSTORE, plugin, name] = BlockBackstore(
-                storage.udev_path, storage.wwn, bool(storage.readonly)
+                device, storage.wwn, bool(storage.readonly)
             )
         else:
             tree[Kind.BACKSTORE, plugin, name] = "foreign kind"
@@ -260,6 +262,18 @@ class LioConfiguration:
 
     def _alua(self, storage: Any) -> Any:
         return self._rts.ALUATargetPortGroup(storage, _DEFAULT_GROUP)
+
+
+def held_device(info: str, path: str, resolved: str) -> str:
+    """Return the path of the device that a block backstore holds, as its ``info`` has it.
+
+    A journal that was moved has another device under the same path: LIO still holds the old one,
+    and what is returned then differs from every path (drivers/target/target_core_iblock.c).
+    """
+    found = re.search(r"iBlock device: (\S+)", info)
+    if found is None or not resolved.startswith("/dev/") or found[1] == os.path.basename(resolved):
+        return path
+    return f"{found[1]} (no longer {path})"
 
 
 def _set_text(value: str | None) -> str:
