@@ -326,7 +326,9 @@ def _nonsense(body: OwnerBody) -> str | None:
         return f"reclaim {body.reclaim}, restored {restored.position}, head {head.position}"
     if not all(_is_piece(piece) for piece in body.verified.differs):
         return "a piece that differs and lies in no volume"
-    digests = [head.digest, restored.digest, body.writer_epoch or NO_DIGEST]
+    digests = [head.digest, restored.digest, body.writer_epoch or NO_DIGEST, *body.moved_from]
+    if body.moved_to is not None:
+        digests.append(body.moved_to[0])
     if body.sealed is not None:
         digests.append(body.sealed[1])
     digests += [body.active_on or NO_DIGEST, (body.intent and body.intent.epoch_id) or NO_DIGEST]

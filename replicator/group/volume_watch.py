@@ -23,7 +23,7 @@ from replicator.seams.blockdevice import VolumeDevice
 
 log = logging.getLogger(__name__)
 
-MOST_PROMISES = 8
+MOST_PROMISES = 5
 """A page is one block: more changes than these wait for their turn."""
 _EDGE = 1 << 20
 _CHUNK = 64 << 20

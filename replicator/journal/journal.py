@@ -522,7 +522,7 @@ class Journal:
         """
         assert isinstance(self.device, MovableDevice)
         successor = (pages[1].journal_id, device.name)
-        body = msgspec.structs.replace(self._newer.body, moved_to=successor)
+        body = msgspec.structs.replace(self._newer.body, moved_to=successor, peers={}, prepared={})
         self._write(next_page(self._newer, body, self.owner.boot_id))
         self.device.switch(device)
         self.ring = ring

@@ -28,7 +28,9 @@ _PIECE = 4 << 20
 _LITTLE = 16 << 20
 """Bytes that may be left to copy while appends are held."""
 _MOST_ROUNDS = 20
-_MOST_FORMER = 4
+LONGEST_NAME = 112
+"""Bytes of a device's path that a page has room for."""
+_MOST_FORMER = 2
 """Former ids that a page names: a peer that was away over more moves needs a resync's care."""
 
 
@@ -69,6 +71,8 @@ def _claim(journal: Journal, target: JournalDevice, claim_id: bytes) -> None:
         old.body,
         moved_from=(old.journal_id,),
         moved_to=(old.journal_id, journal.device.name),
+        peers={},
+        prepared={},
     )
     write_page(target, dataclasses.replace(old, generation=1, journal_id=claim_id, body=body))
 
@@ -125,6 +129,8 @@ def _floor(journal: Journal, place: RingPlace) -> int:
 
 
 def _expect_fit(journal: Journal, target: JournalDevice, place: RingPlace) -> None:
+    if max(len(target.name.encode()), len(journal.device.name.encode())) > LONGEST_NAME:
+        raise DeviceUnusable(f"{target.name}: a journal's path has at most {LONGEST_NAME} bytes")
     bound = journal.body.batch_bound
     if place.size < 8 * bound:
         raise DeviceUnusable(

@@ -117,7 +117,7 @@ def test_page_by_a_faulty_owner_is_refused_or_makes_sense(page: Page, data: st.D
     for key in data.draw(
         st.lists(st.sampled_from(sorted(body)), min_size=1, max_size=3, unique=True)
     ):
-        if isinstance(body[key], list | tuple) and data.draw(st.booleans()):
+        if isinstance(body[key], list | tuple) and body[key] and data.draw(st.booleans()):
             body[key] = list(body[key])
             body[key][data.draw(st.integers(0, len(body[key]) - 1))] = data.draw(_odd)
         else:

@@ -22,6 +22,10 @@ Action = Callable[["World", Stack], None]
 def host_asks(world: World, stack: Stack) -> None:
     """Let hosts ask for a few changes."""
     assert stack.commit is not None
+    if (
+        stack.later and world.rng.random() < 0.5
+    ):  # a host may still write to a volume that was removed
+        world.host.follow(stack.volumes)
     if len(world.host.outstanding) < 24:
         stack.commit.submit(world.host.ask(world.rng.choice((1, 1, 2, 5, 12))))
     if world.rng.random() < 0.1:

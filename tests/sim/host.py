@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from replicator.model import SECTOR, HostFailure, HostWrite, WriteKind
+from replicator.model import SECTOR, HostFailure, HostVolume, HostWrite, WriteKind
 from tests.sim.oracle import Asked, BrokenPromise, Oracle
 from tests.sim.plans import Shape
 
@@ -33,6 +33,10 @@ class Host:
         self.outstanding: dict[int, HostWrite] = {}
         self.answered = 0
 
+    def follow(self, volumes: Mapping[int, HostVolume]) -> None:
+        """Write to these volumes from now on: what the primary exports."""
+        self._sizes = {volume_id: volume.size_bytes for volume_id, volume in volumes.items()}
+
     def ask(self, how_many: int) -> list[HostWrite]:
         """Return new requests: writes, zeros and compare-and-writes that overlap a lot."""
         return [self._ask_one() for _ in range(how_many)]
@@ -44,7 +48,7 @@ class Host:
         volume_id = rng.choice(sorted(self._sizes))
         size = self._sizes[volume_id]
         draw = rng.random()
-        length = min(self._longest, SECTOR * rng.choice((1, 2, 3, 8, 8, 8, 16, 32)))
+        length = min(size, self._longest, SECTOR * rng.choice((1, 2, 3, 8, 8, 8, 16, 32)))
         if draw < 0.08:
             length = min(size, SECTOR * rng.choice((1, 8, 64, 160)))
         unit = rng.choice((SECTOR, 4096))
@@ -71,7 +75,7 @@ class Host:
         assert isinstance(asked, Asked)
         end = request.offset + request.length
         there = bytes(self._oracle.image[request.volume_id][request.offset : end])
-        failed = request.failure is HostFailure.MEDIUM_ERROR
+        failed = request.failure in (HostFailure.MEDIUM_ERROR, HostFailure.NO_VOLUME)
         if request.kind is WriteKind.COMPARE_AND_WRITE and not failed:
             refused = request.failure is HostFailure.MISCOMPARE
             if refused != (there != request.expected):

@@ -45,6 +45,12 @@ class Shape:
 
     plan: Plan
     volumes: tuple[VolumeEntry, ...]
+    later: tuple[VolumeEntry, ...]
+    """Volumes that may come by an event, with the largest size that they grow to.
+
+    None with a near site: what a sync link may do needs rare coincidences, and each seed with
+    volumes that change has fewer of them.
+    """
     ring_bytes: Mapping[str, int]
     window_bytes: int
     pull_bytes: int
@@ -53,6 +59,9 @@ class Shape:
     policy: Policy
     link: Link
     """What the sync link, if there is one, does when it is lost."""
+
+
+_LATER = tuple(VolumeEntry(100 + at, f"v{100 + at}", 8 * BLOCK) for at in range(4))
 
 
 def draw_shape(rng: random.Random, plan: Plan, *, calm: bool) -> Shape:
@@ -64,6 +73,7 @@ def draw_shape(rng: random.Random, plan: Plan, *, calm: bool) -> Shape:
     return Shape(
         plan=plan,
         volumes=(VolumeEntry(1, "db", 32 * BLOCK), VolumeEntry(2, "wal", 8 * BLOCK)),
+        later=() if plan.near else _LATER,
         ring_bytes={name: ring + rng.choice((0, 0, 8, 32)) * BLOCK for name in SITES},
         window_bytes=rng.choice((4, 8, 16, 64)) * BLOCK,
         pull_bytes=rng.choice((16, 64)) * BLOCK,

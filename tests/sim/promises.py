@@ -31,6 +31,7 @@ def judge_recovered(world: World, name: str, stack: Stack) -> None:
     if name == "a":
         world.oracle.truncate(head.position)
         world.host.forget_outstanding()
+        world.host.follow(stack.volumes)
         world.events.truncate(head.position)
         world.points = {
             position: point for position, point in world.points.items() if position <= head.position

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from replicator.codec.batch import Point
 from replicator.codec.topology import JournalPolicy
+from replicator.group.volume_set import VolumeSet
 from replicator.journal.format import NewJournal, format_journal
 from replicator.journal.journal import HALTED, Journal, Owner
 from replicator.journal.layout import RingPlace
@@ -27,8 +28,7 @@ from replicator.movers.resync import Resync
 from replicator.movers.room import Room
 from replicator.movers.sync_link import SyncLink
 from replicator.movers.verify import Verify
-from replicator.seams.blockdevice import JournalDevice
-from replicator.seams.volume import DataVolume
+from replicator.seams.blockdevice import JournalDevice, VolumeDevice
 from tests.sim.devices import Machine, SimJournalDevice, SimVolumeDevice
 from tests.sim.leg_calls import InlineCalls
 from tests.sim.oracle import BrokenPromise
@@ -115,7 +115,7 @@ def make_machine(name: str, shape: Shape, seed: int) -> Machine:
     """Return a machine with a formatted journal and blank volumes, everything durable."""
     machine = Machine(name, seed)
     device = SimJournalDevice(machine, JOURNAL, RING_AT + shape.ring_bytes[name])
-    for entry in shape.volumes if name not in shape.plan.no_data else ():
+    for entry in (*shape.volumes, *shape.later) if name not in shape.plan.no_data else ():
         SimVolumeDevice(machine, entry.name, entry.size_bytes)
     upstream = shape.plan.upstream[name]
     new = NewJournal(
@@ -170,11 +170,16 @@ class Stack:
         assert isinstance(device, SimJournalDevice)
         self.journal = parts.journal.open(device, Owner(GROUP, name, boot_id, others))
         self.journal._lock = SimLock()  # type: ignore[assignment]
-        self.volumes: dict[int, DataVolume] = {}
-        for entry in shape.volumes if self._has_data else ():
-            volume = machine[entry.name]
-            assert isinstance(volume, SimVolumeDevice)
-            self.volumes[entry.id] = DataVolume(entry.id, entry.name, entry.size_bytes, volume)
+        self.later = shape.later if self._has_data else ()
+        self.volume_set = VolumeSet(self._volume_device)
+        self.volumes = self.volume_set.by_id
+        if self._has_data:
+            changed = self.later and self.journal.attached
+            known = self.journal.catalog.volumes if changed else shape.volumes
+            self.volume_set.prepare(known)
+        if self.later:
+            self.journal.before_catalog = lambda catalog: self.volume_set.prepare(catalog.volumes)
+            self.journal.after_catalog = lambda catalog: self.volume_set.settle(catalog.volumes)
         self.recovered = parts.recover(self.journal)
         self.restore = parts.restore(self.journal, self.volumes, shape.window_bytes)
         pace(self)
@@ -257,9 +262,17 @@ class Stack:
             return self.journal.head
         return self.restore.applied if self.commit is None else self.commit.applied
 
+    def _volume_device(self, name: str) -> VolumeDevice:
+        device = self.machine[name]
+        assert isinstance(device, SimVolumeDevice)
+        return device
+
     def images(self) -> dict[int, bytearray]:
-        """Return the visible content of every volume."""
-        return {
-            volume_id: self.machine[volume.name].content
-            for volume_id, volume in self.volumes.items()
-        }
+        """Return the visible content of every volume, also of those that are still to come.
+
+        What a removed one holds is nobody's promise: it is left out.
+        """
+        retired = self.journal.catalog.retired if self.journal.attached else ()
+        names = {volume_id: volume.name for volume_id, volume in self.volumes.items()}
+        names |= {entry.id: entry.name for entry in self.later if entry.id not in retired}
+        return {volume_id: self.machine[name].content for volume_id, name in names.items()}

@@ -21,7 +21,7 @@ from replicator.codec.history import History
 from replicator.codec.page import Page, PeerNote, RestoreStop
 from replicator.codec.records import RecordKind
 from replicator.codec.resync_events import decode_begin
-from replicator.errors import DeviceFailed, JournalRotten
+from replicator.errors import DeviceFailed, JournalRotten, Refused
 from replicator.journal.gap_progress import GapProgress
 from replicator.journal.journal import FENCED, Journal, Owner
 from replicator.journal.left_behind import changed_between
@@ -41,6 +41,7 @@ from replicator.movers.restore_pace import RestorePace
 from replicator.movers.room import Room
 from replicator.movers.sync_link import SyncLink
 from replicator.seams.blockdevice import Buffer, JournalDevice
+from replicator.seams.volume import DataVolume
 from tests.sim import holds
 from tests.sim.site import REAL, Parts
 
@@ -177,6 +178,16 @@ def stops_by_the_window() -> Iterator[None]:
     """Ask where to stop only before each window."""
     with mock.patch.object(holds, "RestorePace", RestorePaceAsRead):
         yield
+
+
+class RestoreOfRemovedVolumes(Restore):
+    """Knows nothing of volumes that were removed further up the log."""
+
+    def _volume(self, volume_id: int, offset: int) -> DataVolume | None:
+        volume = self._volumes.get(volume_id)
+        if volume is None:
+            raise Refused(f"a record names volume {volume_id}")
+        return volume
 
 
 class CheckpointBeforeFlush(Checkpoint):
@@ -437,6 +448,11 @@ VARIANTS = (
         "restore takes nothing above the own statement",
         Parts(journal=JournalRestorableToTheHead),
         run="crash-points",
+    ),
+    Variant(
+        "restore-removed-volumes",
+        "records of a removed volume are passed over",
+        Parts(restore=RestoreOfRemovedVolumes),
     ),
     Variant(
         "visible-page",

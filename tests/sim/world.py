@@ -64,13 +64,15 @@ class World:
         self.now = 0.0
         self.counts: Counter[str] = Counter()
         self.shape = draw_shape(self.rng, plan, calm=calm)
-        self.oracle = Oracle({entry.id: entry.size_bytes for entry in self.shape.volumes})
+        self.oracle = Oracle(
+            {entry.id: entry.size_bytes for entry in (*self.shape.volumes, *self.shape.later)}
+        )
         self.host = Host(self.oracle, self.shape, self.rng)
         self.points: dict[int, Point] = {0: Point(0, bytes(16), 0, 0)}
         """Every point of the log that a batch ends at, by position."""
         self.batches: dict[int, bytes] = {}
         """The bytes of every batch, by the position at which it ends."""
-        self.events = Events(self.shape.volumes, self.rng)
+        self.events = Events(self.shape, self.rng, self.counts)
         self.cut: set[frozenset[str]] = set()
         self.cuts: Counter[frozenset[str]] = Counter()
         """How often each link was cut or healed: a connection over it is another one then."""

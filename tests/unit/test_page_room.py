@@ -23,6 +23,7 @@ from replicator.codec.page import (
 from replicator.codec.topology_file import MAXIMUM_SITES
 from replicator.group.promotion import NOTE_LENGTH, UNCONFIRMED
 from replicator.journal.journal import MARK_REASON_LENGTH
+from replicator.journal.move import LONGEST_NAME
 from replicator.movers.judge import MOST_LISTED
 
 HUGE = 1 << 62
@@ -55,7 +56,8 @@ def largest_body(letter: str = "r") -> OwnerBody:
             for number in range(1, MAXIMUM_SITES)
         },
         pull=PullNote(_site(1), 3.3, "source nearly full, own journal full", HUGE, HUGE, HUGE),
-        prepared={65_000 + number: ("v" * 15, HUGE) for number in range(8)},
+        moved_from=(ID,) * 2,
+        prepared={65_000 + number: ("v" * 15, HUGE) for number in range(5)},
         writer=_site(1),
         writer_epoch=ID,
         sealed=(HUGE, ID),
@@ -96,7 +98,7 @@ def test_page_largest_body_has_every_field() -> None:
     """Who adds a field to the page says here how large it gets."""
     body = largest_body()
     for field in msgspec.structs.fields(OwnerBody):
-        if not field.required:
+        if not field.required and field.name != "moved_to":
             value = getattr(body, field.name)
             assert value and value != field.default, field.name
 
@@ -113,3 +115,9 @@ def test_page_with_everything_at_its_largest_fits_with_shorter_reasons() -> None
 def test_page_that_has_room_keeps_reasons_whole() -> None:
     body = msgspec.structs.replace(largest_body(), peers={})
     assert decode_page(encode_page(Page(1, ID, ID, ID, body))).body == body
+
+
+def test_page_of_a_journal_that_was_moved_has_room_for_the_name() -> None:
+    moved = (ID, "/" * LONGEST_NAME)
+    body = msgspec.structs.replace(largest_body("ä"), moved_to=moved, peers={}, prepared={})
+    assert decode_page(encode_page(Page(1, ID, ID, ID, body))).body.moved_to == moved
