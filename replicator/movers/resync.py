@@ -121,6 +121,7 @@ class Resync:
         """The same of those that are durable or failed: changed by the commit thread alone."""
         self._allowed_at = float("-inf")
         self._begin_durable = False
+        self._unread_since = float("inf")
         self.now: Progress | None = None
         """The resync that is under way."""
         self.last: Progress | None = None
@@ -159,6 +160,7 @@ class Resync:
             return
         progress = Progress(self._random_bytes(16), tuple(wanted), phase_since=now)
         self._begin_durable = False
+        self._unread_since = float("inf")
         self.now = progress
         payload = encode_resync(ResyncBegin(progress.id, progress.gaps))
         log.info("resync begins sites=%s", progress.sites)
@@ -170,7 +172,9 @@ class Resync:
         self._submitter.submit_control([record])
 
     def _compare(self, progress: Progress, now: float) -> None:
-        listed = self._listed(progress.gaps)
+        listed = self._listed(progress, now)
+        if listed is None:
+            return
         self._enter(progress, "comparing", now, size_of(listed))
         self._pieces = self._cut(listed, *_DIGESTS)
 
@@ -185,7 +189,9 @@ class Resync:
         )
 
     def _copy(self, progress: Progress, now: float) -> None:
-        listed = self._listed(progress.gaps)
+        listed = self._listed(progress, now)
+        if listed is None:
+            return
         self._enter(progress, "copying", now, size_of(listed))
         self._pieces = self._cut(listed, *_COPIES)
 
@@ -240,20 +246,24 @@ class Resync:
             wanted.append((site, gap.id))
         return wanted
 
-    def _listed(self, gaps: Sequence[tuple[str, bytes]]) -> Extents:
-        """Return all that the maps of these gaps list now.
+    def _listed(self, progress: Progress, now: float) -> Extents | None:
+        """Return all that the maps of the gaps list now; a map only shrinks while its gap lasts.
 
-        A map only shrinks while its gap lasts. One that cannot be read fails the resync.
+        None if one cannot be read: its owner may be writing the next version over it, so it is
+        tried again. If that goes on for too long the resync fails.
         """
         listed: list[Extents] = []
-        for site, gap_id in gaps:
+        for site, gap_id in progress.gaps:
             if self._gap_body(site, gap_id) is None:
                 continue
             try:
                 listed.append(unpack(self._peers[site].maps().missing or {}))
             except (PeerRefused, DeviceFailed) as error:
-                assert self.now is not None
-                self.now.failed = str(error)
+                self._unread_since = min(self._unread_since, now)
+                if now - self._unread_since >= ANSWER_SECONDS:
+                    progress.failed = str(error)
+                return None
+        self._unread_since = float("inf")
         return union(*listed)
 
     def _cut(self, extents: Extents, longest: int, kind: RecordKind) -> Iterator[Piece]:

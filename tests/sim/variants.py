@@ -388,6 +388,19 @@ def any_end_clears() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def gap_without_a_mark() -> Iterator[None]:
+    """m8: go on over a gap without saying so; a begin in the stream may be far away."""
+    real = Journal.take_gap
+
+    def take_gap(journal: Journal, *given: Any) -> None:
+        entry, catalog, maps, _, reason = given
+        real(journal, entry, catalog, maps, None, reason)
+
+    with mock.patch.object(Journal, "take_gap", take_gap):
+        yield
+
+
 class RoomForgetting(Room):
     """Reclaim past a reader and note nothing of what it misses."""
 
@@ -399,6 +412,13 @@ class RoomForgetting(Room):
 
 
 VARIANTS = (
+    Variant(
+        "gap-without-a-mark",
+        "m8: a site marks itself when it takes a gap, not when the stream says so",
+        patch=gap_without_a_mark,
+        run="detach",
+        seeds=100,
+    ),
     Variant(
         "any-end-clears",
         "m8: only the end of a begin that named the gap clears the mark",
