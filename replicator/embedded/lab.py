@@ -144,9 +144,14 @@ class EmbeddedLab:
         fresh.replace(self.topology_path)
 
     def remake_journal(self, name: str) -> None:
-        """Replace a site's journal by a freshly formatted one, as a replaced disk would be."""
-        self.sites[name].journal_path.unlink()
-        self.make_files(read_topology(self.topology_path), name)
+        """Replace a site's journal by a freshly formatted one, as a replaced disk would be.
+
+        The file stays the same one: other sites hold it open, as they hold a LUN.
+        """
+        topology = read_topology(self.topology_path)
+        with self.sites[name].journal_path.open("r+b") as file:
+            file.write(bytes(topology.group(GROUP).journal.size_bytes))
+        self.make_files(topology, name)
 
     @property
     def primary(self) -> EmbeddedSite:
