@@ -274,5 +274,5 @@ MEANWHILE: dict[str, tuple[Action, ...]] = {
 }
 """What other threads of a site may do while one is in the middle of an action."""
 
-PUBLISHING = ("pull", "checkpoint", "tend_link", "make_room")
+PUBLISHING = ("pull", "checkpoint", "tend_link", "make_room", "follow_writer")
 """Actions that would wait for the journal's lock while another thread is publishing."""

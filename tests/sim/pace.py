@@ -15,8 +15,8 @@ from replicator.movers.traffic import BURST_SECONDS
 from replicator.status import used_bytes
 from tests.sim.oracle import BrokenPromise
 
-FORCED_BYTES = 24 << 10
-"""What a pull that a test forces may read without an allowance: pages, catalog, a header."""
+FORCED_BYTES = 32 << 10
+"""What a pull that a test forces may read without an allowance: both pages, catalog, a header."""
 
 
 class Pace:
