@@ -553,7 +553,7 @@ VARIANTS = (
         "where tails differ above committed the own ring wins",
         Parts(leg=LegLeavingATail),
         run="bunker",
-        seeds=2000,
+        seeds=5000,
     ),
     Variant(
         "any-connection",
