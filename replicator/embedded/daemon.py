@@ -180,9 +180,14 @@ class EmbeddedSite:
             raise self.ended()
 
     def status(self) -> GroupStatus:
-        """Ask the daemon; DaemonUnreachable if it does not answer."""
+        """Ask the daemon; DaemonUnreachable if it does not answer, DaemonEnded if it is gone."""
         path = naming.control_socket_path(self._site, self._group)
-        return ask(path, "status", kind=GroupStatus, timeout_seconds=5)
+        try:
+            return ask(path, "status", kind=GroupStatus, timeout_seconds=5)
+        except DaemonUnreachable as error:
+            if self._process is not None and self._process.poll() is not None:
+                raise self.ended() from error
+            raise
 
     def ask(self, command: str, arguments: Mapping[str, object], kind: type[_T]) -> _T:
         """Ask the daemon for something else; raises what ``control.ask`` raises."""

@@ -41,10 +41,14 @@ class CommitRunner:
         volumes: Mapping[int, HostVolume],
         on_halt: Callable[[Exception], None],
         see: Callable[[HostVolume], HostVolume] = lambda volume: volume,
+        may_answer: Callable[[], None] = lambda: None,
     ) -> None:
+        """``may_answer`` is called before a batch is appended and before it is answered; what it
+        raises halts the runner."""
         self._commit = commit
         self._volumes = volumes
         self._see = see
+        self._may_answer = may_answer
         self._on_halt = on_halt
         self._inbox: SimpleQueue[Sequence[HostWrite]] = SimpleQueue()
         self._events: SimpleQueue[Sequence[ControlRecord]] = SimpleQueue()
@@ -170,9 +174,10 @@ class CommitRunner:
         commit.submit(requests)
         prepared = commit.prepare()
         while prepared is not None:
+            self._may_answer()
             commit.append(prepared)
             commit.apply(prepared)
-            commit.answer(prepared)
+            self._answer(prepared)
             prepared = commit.prepare() if commit.waiting else None
         if commit.waiting:  # no room in the ring: the commit thread goes on when there is
             with self._room:
@@ -203,13 +208,18 @@ class CommitRunner:
                 return
             if not self._unapplied and not commit.waiting and self._inbox.empty():
                 commit.apply(prepared)
-                commit.answer(prepared)
+                self._answer(prepared)
                 continue
             self._handed_over += 1
             self._to_apply.put(prepared)
 
+    def _answer(self, prepared: Prepared) -> None:
+        self._may_answer()
+        self._commit.answer(prepared)
+
     def _append(self, prepared: Prepared) -> bool:
         """Append the batch, however long the sync link holds it; False if the end comes first."""
+        self._may_answer()
         while not self._commit.append(prepared):
             if self._ending.wait(_HELD_SECONDS):
                 return False
@@ -240,7 +250,7 @@ class CommitRunner:
     def _apply_batches(self) -> None:
         while (prepared := self._to_apply.get()) is not None:
             self._commit.apply(prepared)
-            self._commit.answer(prepared)
+            self._answer(prepared)
             self._applied += 1
             if self._starved:
                 self._inbox.put(())

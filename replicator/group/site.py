@@ -34,6 +34,7 @@ from replicator.group.devices import SiteDevices, check_catalog
 from replicator.group.held_reads import HeldVolume
 from replicator.group.last_consistent import LastConsistent
 from replicator.group.leg_thread import LegThread
+from replicator.group.liveness import Liveness
 from replicator.group.mover_thread import MoverThread, in_thread
 from replicator.group.standing import (
     Standing,
@@ -148,6 +149,7 @@ class SiteRuntime:
         """Ends the front end and returns when no host is served any more."""
         self.on_role_change: Callable[[], None] = lambda: None
         """Called when this runtime is to be stopped and made anew: the page has another role."""
+        self._liveness = Liveness(clock, self._look_first)
         self._standing = Standing(self.journal, devices.peers, clock)
         self._changing = threading.Lock()
         self._leg_thread: LegThread | None = None
@@ -210,6 +212,7 @@ class SiteRuntime:
         if self.primary:
             self._add_thread("verify", self._verify_step)
             self._add_thread("resync", self._resync_step)
+            self._add_thread("alive", self._liveness.tick)
         if self.link is not None:
             self.state, self.reason = "held", f"until {self.link.site} has been asked"
             self._add_thread("link", self._link_step)
@@ -405,8 +408,9 @@ class SiteRuntime:
         self.runner = CommitRunner(
             self.commit,
             self.devices.volumes,
-            lambda error: self.halt(str(error), shut_out=isinstance(error, ShutOut)),
+            self._runner_failed,
             self._hosts_see,
+            self._liveness.check,
         )
         self.runner.start()
         self.verification = Verification(
@@ -420,6 +424,12 @@ class SiteRuntime:
         with self._lock:
             if self.state != "halted":
                 self.state, self.reason = "serving", ""
+
+    def _runner_failed(self, error: Exception) -> None:
+        if isinstance(error, WentOn):  # a front end's thread may be the caller: hang up elsewhere
+            threading.Thread(target=self._term_ended, args=(error,), daemon=True).start()
+            return
+        self.halt(str(error), shut_out=isinstance(error, ShutOut))
 
     def _hosts_see(self, volume: HostVolume) -> HostVolume:
         link = self.link

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from replicator.cli.main import main
 from replicator.embedded.clients import run
 from replicator.embedded.lab import EmbeddedLab, LabPlan
+from replicator.group.liveness import GAP_SECONDS
 from tests.embedded.conftest import MakeLab
 from tests.tally import count, wanted
 
@@ -138,20 +140,32 @@ def test_failover_of_a_killed_primary_holds_hosts_and_takes_the_old_one_back(
 def test_zombie_primary_stopped_during_a_failover_answers_nobody_afterwards(
     make_lab: MakeLab,
 ) -> None:
-    """F20: the fence is an operator's word here; what the zombie did meanwhile is found."""
+    """F20: the fence is an operator's word here; a client waits at the zombie when it goes on."""
     group = Group(make_lab(PLAN))
     lab = group.lab
     lab.start()
     group.write()
     zombie = lab.sites["a"]
+    uri = zombie.nbd_uri("db")
+    before = zombie.status().own.received
     zombie.pause()
+    client = subprocess.Popen(
+        ["qemu-io", "-f", "raw", "-c", "write -P 99 0 64k", uri],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     group.ctl("c", "promote", "--force", "--without", "a")
     group.ctl("c", "hosts", "confirm")
     group.wait_state("c", "serving")
     group.primary = "c"
     group.write()
+    time.sleep(GAP_SECONDS + 1)  # the gap itself: how long the process did not run
     zombie.resume()
+    said, _ = client.communicate(timeout=DEADLINE)
+    assert client.returncode != 0, said
     group.wait_state("a", "following")
     group.wait_same()
+    fork = group.ctl("a", "history")["epochs"][-1]["fork_position"]
+    assert before is not None and fork >= before.position, "nothing of the old epoch came after"
     lab.stop()
     count("F20")
