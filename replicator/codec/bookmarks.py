@@ -19,6 +19,9 @@ class Bookmark(msgspec.Struct, frozen=True):
     name: str
 
 
+_BOOKMARK = msgspec.msgpack.Decoder(Bookmark)  # built now: see codec/__init__.py
+
+
 def is_bookmark_name(text: str) -> bool:
     """Say whether a bookmark may be called ``text``."""
     return _NAME.fullmatch(text) is not None
@@ -37,7 +40,7 @@ def decode_bookmark(payload: bytes | memoryview) -> Bookmark | None:
     Such an event changes nothing, so nobody has to halt because of it.
     """
     try:
-        bookmark = msgspec.msgpack.decode(payload, type=Bookmark)
+        bookmark = _BOOKMARK.decode(payload)
     except msgspec.MsgspecError:
         return None
     return bookmark if is_bookmark_name(bookmark.name) else None

@@ -32,6 +32,9 @@ class VolumeChange(msgspec.Struct, frozen=True):
     size_bytes: int
 
 
+_VOLUME_CHANGE = msgspec.msgpack.Decoder(VolumeChange)  # built now: see codec/__init__.py
+
+
 def encode_event(event: VolumeChange) -> bytes:
     """Return the payload of an event."""
     return msgspec.msgpack.encode(event)
@@ -84,7 +87,7 @@ def fold_events(
 def _fold(catalog: Catalog, kind: int, payload: bytes) -> Catalog:
     assert kind == RecordKind.VOLUME
     try:
-        change = msgspec.msgpack.decode(payload, type=VolumeChange)
+        change = _VOLUME_CHANGE.decode(payload)
     except msgspec.MsgspecError as error:
         raise BadEvent(f"volume event: {error}") from error
     retired = (change.id,) if change.action == "remove" else ()

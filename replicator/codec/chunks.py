@@ -18,6 +18,9 @@ class VerifyPayload(msgspec.Struct, frozen=True, array_like=True):
     digest: bytes
 
 
+_VERIFY_PAYLOAD = msgspec.msgpack.Decoder(VerifyPayload)  # built now: see codec/__init__.py
+
+
 def chunk_digest(content: bytes | bytearray | memoryview) -> bytes:
     """Return the digest of a chunk's bytes."""
     return digest(content)
@@ -31,7 +34,7 @@ def encode_verify(length: int, content_digest: bytes) -> bytes:
 def decode_verify(payload: bytes | memoryview) -> VerifyPayload:
     """Return what a verify record says; ValueError if it makes no sense (a faulty writer)."""
     try:
-        verify = msgspec.msgpack.decode(payload, type=VerifyPayload)
+        verify = _VERIFY_PAYLOAD.decode(payload)
     except msgspec.MsgspecError as error:
         raise ValueError(f"verify payload: {error}") from error
     if verify.length <= 0 or len(verify.digest) != DIGEST_BYTES:

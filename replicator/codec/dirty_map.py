@@ -43,6 +43,9 @@ class MapSet(msgspec.Struct, frozen=True):
     missing: dict[int, list[int]] | None = None
 
 
+_MAP_SET = msgspec.msgpack.Decoder(MapSet)  # built now: see codec/__init__.py
+
+
 NO_MAPS = MapSet()
 
 
@@ -199,7 +202,7 @@ def _coarser_maps(maps: MapSet, blocks: int) -> MapSet:
 def decode_maps(content: bytes) -> MapSet:
     """Return the maps; ValueError if the bytes are none that an owner could write."""
     try:
-        maps = msgspec.msgpack.decode(content, type=MapSet)
+        maps = _MAP_SET.decode(content)
     except msgspec.MsgspecError as error:
         raise ValueError(f"dirty maps: {error}") from error
     for each in maps.readers.values():

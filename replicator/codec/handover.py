@@ -12,6 +12,9 @@ class Handover(msgspec.Struct, frozen=True):
     to: str
 
 
+_HANDOVER = msgspec.msgpack.Decoder(Handover)  # built now: see codec/__init__.py
+
+
 def encode_handover(handover: Handover) -> bytes:
     """Return the payload of a handover event."""
     return msgspec.msgpack.encode(handover)
@@ -20,6 +23,6 @@ def encode_handover(handover: Handover) -> bytes:
 def decode_handover(payload: bytes | memoryview) -> Handover | None:
     """Return what a handover event says; None if it makes no sense (a faulty writer)."""
     try:
-        return msgspec.msgpack.decode(payload, type=Handover)
+        return _HANDOVER.decode(payload)
     except msgspec.MsgspecError:
         return None

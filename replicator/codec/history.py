@@ -39,6 +39,9 @@ class Epoch(msgspec.Struct, frozen=True, array_like=True):
         return Pair(self.fork_position, self.fork_digest)
 
 
+_EPOCH = msgspec.msgpack.Decoder(Epoch)  # built now: see codec/__init__.py
+
+
 class Relation(Enum):
     """How another site's history stands to the own one."""
 
@@ -119,6 +122,9 @@ class Catalog(msgspec.Struct, frozen=True):
     """Ids of volumes that were removed: they are never used again."""
 
 
+_CATALOG = msgspec.msgpack.Decoder(Catalog)  # built now: see codec/__init__.py
+
+
 def encode_epoch(epoch: Epoch) -> bytes:
     """Return the payload of an ``epoch`` event."""
     return msgspec.msgpack.encode(epoch)
@@ -126,7 +132,7 @@ def encode_epoch(epoch: Epoch) -> bytes:
 
 def decode_epoch(payload: bytes | memoryview) -> Epoch:
     """Return what an ``epoch`` event says; msgspec.MsgspecError if it is none."""
-    return msgspec.msgpack.decode(payload, type=Epoch)
+    return _EPOCH.decode(payload)
 
 
 def encode_catalog(catalog: Catalog) -> bytes:
@@ -136,4 +142,4 @@ def encode_catalog(catalog: Catalog) -> bytes:
 
 def decode_catalog(content: bytes) -> Catalog:
     """Return the catalog; msgspec.MsgspecError if the bytes are not one."""
-    return msgspec.msgpack.decode(content, type=Catalog)
+    return _CATALOG.decode(content)

@@ -43,6 +43,9 @@ class ImageNote(msgspec.Struct, frozen=True, kw_only=True):
     schema: int = 1
 
 
+_IMAGE_NOTE = msgspec.json.Decoder(ImageNote)  # built now: see codec/__init__.py
+
+
 def encode_note(note: ImageNote) -> bytes:
     """Return the JSON of ``note``."""
     return msgspec.json.format(msgspec.json.encode(note), indent=2) + b"\n"
@@ -50,4 +53,4 @@ def encode_note(note: ImageNote) -> bytes:
 
 def decode_note(content: bytes) -> ImageNote:
     """Return the note; msgspec.MsgspecError if the bytes are not one."""
-    return msgspec.json.decode(content, type=ImageNote)
+    return _IMAGE_NOTE.decode(content)

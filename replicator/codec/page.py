@@ -212,6 +212,9 @@ class OwnerBody(msgspec.Struct, frozen=True, kw_only=True):
     gap: GapNote | None = None
 
 
+_OWNER_BODY = msgspec.msgpack.Decoder(OwnerBody)  # built now: see codec/__init__.py
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """A valid page: identity and body."""
@@ -306,7 +309,7 @@ def decode_page(block: bytes | memoryview) -> Page:
     """Return the page in ``block`` (4 KiB); PageDamaged says what is wrong."""
     envelope, encoded = open_envelope(block, PageKind.OWNER)
     try:
-        body = msgspec.msgpack.decode(encoded, type=OwnerBody)
+        body = _OWNER_BODY.decode(encoded)
     except msgspec.MsgspecError as error:
         raise PageDamaged(f"page body: {error}") from error
     nonsense = _nonsense(body)

@@ -14,10 +14,16 @@ class ResyncBegin(msgspec.Struct, frozen=True):
     gaps: tuple[tuple[str, bytes], ...]
 
 
+_RESYNC_BEGIN = msgspec.msgpack.Decoder(ResyncBegin)  # built now: see codec/__init__.py
+
+
 class ResyncEnd(msgspec.Struct, frozen=True):
     """Everything that the begin of ``id`` promised is in the log below here."""
 
     id: bytes
+
+
+_RESYNC_END = msgspec.msgpack.Decoder(ResyncEnd)  # built now: see codec/__init__.py
 
 
 def encode_resync(event: ResyncBegin | ResyncEnd) -> bytes:
@@ -28,7 +34,7 @@ def encode_resync(event: ResyncBegin | ResyncEnd) -> bytes:
 def decode_begin(payload: bytes | memoryview) -> ResyncBegin | None:
     """Return what a resync-begin says; None if it makes no sense, so that it fills no gap."""
     try:
-        return msgspec.msgpack.decode(payload, type=ResyncBegin)
+        return _RESYNC_BEGIN.decode(payload)
     except msgspec.MsgspecError:
         return None
 
@@ -36,6 +42,6 @@ def decode_begin(payload: bytes | memoryview) -> ResyncBegin | None:
 def decode_end(payload: bytes | memoryview) -> ResyncEnd | None:
     """Return what a resync-end says; None if it makes no sense, so that it clears no mark."""
     try:
-        return msgspec.msgpack.decode(payload, type=ResyncEnd)
+        return _RESYNC_END.decode(payload)
     except msgspec.MsgspecError:
         return None

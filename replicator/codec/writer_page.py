@@ -31,6 +31,9 @@ class WriterBody(msgspec.Struct, frozen=True, kw_only=True):
     synced_since: int | None
 
 
+_WRITER_BODY = msgspec.msgpack.Decoder(WriterBody)  # built now: see codec/__init__.py
+
+
 @dataclass(frozen=True, slots=True)
 class WriterPage:
     """A valid writer's page."""
@@ -54,7 +57,7 @@ def decode_writer_page(block: bytes | memoryview) -> WriterPage:
     """Return the page in ``block`` (4 KiB); PageDamaged says what is wrong."""
     envelope, encoded = open_envelope(block, PageKind.WRITER)
     try:
-        body = msgspec.msgpack.decode(encoded, type=WriterBody)
+        body = _WRITER_BODY.decode(encoded)
     except msgspec.MsgspecError as error:
         raise PageDamaged(f"page body: {error}") from error
     since = body.synced_since

@@ -20,6 +20,10 @@ class PromoteArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dry_run: bool = False
 
 
+_PREPARED = msgspec.json.Decoder(PromoteArguments)
+"""Never used itself: that it is built now lets threads convert (codec/__init__.py)."""
+
+
 def role_handlers(runtime: SiteRuntime) -> Mapping[str, Handler]:
     """Return the handlers by command."""
 

@@ -54,6 +54,12 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     exit_code: int = 0
 
 
+_REQUEST = msgspec.json.Decoder(Request)
+_ANSWER = msgspec.json.Decoder(Answer)
+_DECODING = threading.Lock()
+"""Two threads may not be the first ones to decode a type at once (codec/__init__.py)."""
+
+
 class ControlServer:
     """Answers requests with ``handlers``, one thread a connection.
 
@@ -156,7 +162,7 @@ class ControlServer:
         if len(line) > LONGEST_REQUEST:
             return _failure(f"request longer than {LONGEST_REQUEST} bytes", 2)
         try:
-            request = msgspec.json.decode(line, type=Request)
+            request = _REQUEST.decode(line)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             return _failure(f"malformed request: {error}", 2)
         handler = self._handlers.get(request.command)
@@ -199,9 +205,10 @@ def ask(
             f"{path}: {_why_unreachable(path, error, timeout_seconds)}"
         ) from error
     try:
-        answer = msgspec.json.decode(line, type=Answer)
+        answer = _ANSWER.decode(line)
         if answer.ok:
-            return msgspec.json.decode(answer.result, type=kind)
+            with _DECODING:
+                return msgspec.json.decode(answer.result, type=kind)
     except msgspec.MsgspecError as error:
         raise DaemonUnreachable(
             f"{path}: the answer is not one of this version ({error}); is the daemon older or "
