@@ -47,6 +47,12 @@ def take_gap(
     be done yet: the own ring holds records that are not in the volumes, or what the source says is
     not durable there.
     """
+    if journal.body.restore_stop is not None:
+        raise Detached(
+            f"{source.device_name}: {source.site} has reclaimed what follows "
+            f"{journal.head.position}, and an operator holds the volumes of this site as they are; "
+            "a resync would change them: replicatorctl restore resume lets it begin"
+        )
     if journal.restored.pair != journal.head.pair:
         raise Detached(
             f"{source.device_name}: {source.site} has reclaimed what follows "

@@ -19,7 +19,7 @@ from replicator.codec.dirty_map import (
     unpack,
     without,
 )
-from replicator.codec.page import GapNote
+from replicator.codec.page import GapNote, RestoreStop
 from replicator.errors import Detached
 from replicator.journal.gap import take_gap, why_not_promotable
 from replicator.journal.journal import INCONSISTENT
@@ -95,6 +95,18 @@ def test_gap_waits_until_the_own_ring_is_restored() -> None:
     with pytest.raises(Detached, match="when this site has restored what it holds"):
         jump(secondary)
     assert secondary.journal.body.gap is None
+
+
+def test_gap_waits_while_an_operator_holds_the_volumes() -> None:
+    primary = Primary()
+    secondary = attached(primary)
+    left_behind(primary, {})
+    secondary.journal.set_restore_stop(RestoreStop("paused"))
+    with pytest.raises(Detached, match="replicatorctl restore resume"):
+        jump(secondary)
+    secondary.journal.set_restore_stop(None)
+    jump(secondary)
+    assert secondary.journal.gap is not None
 
 
 def test_gap_inherits_what_an_inconsistent_source_misses_and_hands_it_on() -> None:
