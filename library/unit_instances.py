@@ -25,6 +25,7 @@ options:
     required: true
   restarted: {description: Those to start anew if they run., type: list, elements: str}
   reload: {description: Read unit files again first., type: bool, default: false}
+  ends_only: {description: End the others and start nothing yet., type: bool, default: false}
 """
 
 RETURN = r"""
@@ -76,6 +77,7 @@ def main() -> None:
             "instances": {"type": "list", "elements": "str", "required": True},
             "restarted": {"type": "list", "elements": "str", "default": []},
             "reload": {"type": "bool", "default": False},
+            "ends_only": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
@@ -93,6 +95,8 @@ def converge(template: Template, options: dict[str, Any], check: bool) -> dict[s
     anew = [name for name in wanted if name in active and name in options["restarted"]]
     start = [name for name in wanted if name not in active]
     ended = sorted((enabled | running) - set(wanted))
+    if options["ends_only"]:
+        enable, anew, start = [], [], []
     if not check:
         if options["reload"]:
             template.systemctl("daemon-reload")

@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 DETECTION_SECONDS = 10.0
 """A leg that has not answered for so long is lost, and no host has been answered since."""
+CONNECT_SECONDS = 30.0
+"""So long a new session to a lost leg may take (logout, login, disk): nobody waits for it."""
 PROBE_SECONDS = 1.0
 RETRY_SECONDS = 1.0
 JOIN_BYTES = 1 << 20
@@ -168,11 +170,12 @@ class SyncLink:
             self._joined = True
         leg.put(content, end)
 
-    def _ended(self, call: LegCall | None) -> bool:
-        """Wait for a call; False if the leg is lost by it."""
+    def _ended(self, call: LegCall | None, seconds: float | None = None) -> bool:
+        """Wait for a call, the detection time if not said; False if the leg is lost by it."""
         assert call is not None
-        if not call.done(self._detection_seconds):
-            self._lose(f"{self.site} has not answered for {self._detection_seconds:g} s")
+        limit = self._detection_seconds if seconds is None else seconds
+        if not call.done(limit):
+            self._lose(f"{self.site} has not answered for {limit:g} s")
             return False
         try:
             call.result()
@@ -260,7 +263,7 @@ class SyncLink:
         if self.state is LinkState.JOINING:
             self._join()
             return PROBE_SECONDS
-        if not self._ended(self._call(self._connect)):
+        if not self._ended(self._call(self._connect), CONNECT_SECONDS):
             return RETRY_SECONDS
         if not self._sent_all_but_the_rest():
             return RETRY_SECONDS

@@ -349,10 +349,10 @@ class Lab:
             for path in blank:
                 site.ok(f"blkdiscard -f {path}")
             site.ok(f"replicatorctl journal format --group {group} && replicatorctl target apply")
-        for site in self.sites:
+        for site in reversed(self.sites):
             site.run(f"systemctl reset-failed {self.unit}")
-            site.ok(f"systemctl start --no-block {self.unit}", 240)
-        self.converge(300)
+            site.ok(f"systemctl start {self.unit}", 240)
+        self.converge(600)
 
     def start_load(
         self, name: str, seconds: int, depth: int = 16, rate: int = 200, volume: str = "scratch"

@@ -41,7 +41,7 @@ class Systemd:
 
 
 def _converge(systemd: Systemd, check: bool = False, **options: Any) -> dict[str, Any]:
-    chosen = {"instances": [], "restarted": [], "reload": False} | options
+    chosen = {"instances": [], "restarted": [], "reload": False, "ends_only": False} | options
     return dict(_load().converge(systemd, chosen, check))
 
 
@@ -82,3 +82,10 @@ def test_instances_in_check_mode_are_told_and_left() -> None:
     result = _converge(systemd, check=True, instances=["orders"])
     assert result["changed"] and systemd.commands == []
     assert result["diff"]["after"] == "end gone\nenable orders\nstart orders\n"
+
+
+def test_instances_to_be_ended_only_start_nothing() -> None:
+    systemd = Systemd({"gone"}, {"gone": "active"})
+    result = _converge(systemd, instances=["orders"], ends_only=True)
+    assert result["ended"] == ["gone"] and result["started"] == []
+    assert systemd.commands == ["disable --now gone"]
