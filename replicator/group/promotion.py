@@ -91,7 +91,9 @@ class Promotion:
     ) -> None:
         """``checkpoint`` flushes the data volumes and publishes what is restored.
 
-        Raises Refused for a site that is primary already or whose volumes are inconsistent.
+        A primary that boots, and cannot read every other site, begins a new epoch without those
+        that ``order`` names. Raises Refused for a site that serves already or whose volumes are
+        inconsistent.
         """
         self._journal = journal
         self._peers = peers
@@ -107,9 +109,7 @@ class Promotion:
         journal = self._journal
         body = journal.body
         if body.role == "primary":
-            if body.intent is None:
-                raise Refused(f"{self._who} is primary already: nothing is to be done")
-            return Step.SECOND_LOOK
+            return self._first_step_of_a_primary(body)
         if not journal.attached:
             raise Refused(f"{self._who} holds nothing of the group yet: choose another site")
         if INCONSISTENT in body.marks:
@@ -121,6 +121,18 @@ class Promotion:
             raise Refused(
                 f"{self._who}: an operator holds its restore back; a primary needs all of the log: "
                 "replicatorctl restore resume, then promote"
+            )
+        return Step.INTENT
+
+    def _first_step_of_a_primary(self, body: OwnerBody) -> Step:
+        if body.intent is not None and body.intent.promotes:
+            return Step.SECOND_LOOK
+        if body.active_on == self._journal.owner.boot_id:
+            raise Refused(f"{self._who} is primary already: nothing is to be done")
+        if not self._order.without:
+            raise Refused(
+                f"{self._who} is primary and boots: it serves as soon as it has read every other "
+                "site; to go on without one that is off or cut from hosts: --force --without SITE"
             )
         return Step.INTENT
 
@@ -167,8 +179,9 @@ class Promotion:
 
     def _state_intent(self) -> None:
         body = self._journal.body
+        begun = body.intent if body.intent is not None and body.intent.promotes else None
         intent = Intent(
-            body.intent.epoch_id if body.intent else self._random(16),
+            begun.epoch_id if begun is not None else self._random(16),
             self._journal.catalog.history.last.number + 1,
             self._clock.realtime_ns(),
             self._order.without,

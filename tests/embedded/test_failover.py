@@ -10,10 +10,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from replicator.cli.main import main
 from replicator.embedded.clients import run
 from replicator.embedded.lab import EmbeddedLab, LabPlan
 from replicator.group.liveness import GAP_SECONDS
+from replicator.journal.journal import Journal, Owner
+from replicator.seams.boot import boot_id
+from replicator.seams.filedevice import DirectDevice
 from tests.embedded.conftest import MakeLab
 from tests.tally import count, wanted
 
@@ -105,6 +110,46 @@ def test_switchover_to_each_site_and_back_loses_nothing(make_lab: MakeLab) -> No
     assert history["a"] == history["b"] == history["c"]
     assert [each["site"] for each in history["a"]] == ["a", *["c", "b", "a"] * rounds]
     group.lab.stop()
+
+
+def boots_anew(lab: EmbeddedLab, site: str) -> None:
+    """Let a site's page say that it was active on another kernel boot, as after a power cut."""
+    peers = tuple(name for name in lab.sites if name != site)
+    device = DirectDevice(lab.sites[site].journal_path, writable=True, lock=True)
+    try:
+        journal = Journal.open(device, Owner("orders", site, boot_id(), peers))
+        journal.restate(lambda body: msgspec.structs.replace(body, active_on=b"x" * 16))
+    finally:
+        device.close()
+
+
+def test_primary_that_boots_goes_on_without_a_site_on_the_operators_word_alone(
+    make_lab: MakeLab,
+) -> None:
+    group = Group(make_lab(PLAN))
+    lab = group.lab
+    lab.start()
+    group.write()
+    group.wait_same()
+    lab.sites["a"].stop()
+    lab.sites["b"].stop()
+    journal = lab.sites["b"].journal_path
+    away = journal.rename(journal.with_suffix(".away"))
+    boots_anew(lab, "a")
+    lab.sites["a"].start()
+    group.wait_state("a", "booting")
+    group.wait("the reason", lambda: "site b cannot be read" in lab.sites["a"].status().own.reason)
+    assert "--force --without SITE" in group.ctl("a", "promote", code=14)
+    assert "cannot be read" in group.ctl("a", "promote", "--force", "--without", "c", code=14)
+    done = group.ctl("a", "promote", "--force", "--without", "b")
+    assert done["forced"] and done["epoch"] == 2 and not done["hosts_held"], done
+    group.wait_state("a", "serving")
+    group.write()
+    away.rename(journal)
+    lab.sites["b"].start()
+    group.wait_same()
+    count("F28")
+    lab.stop()
 
 
 def test_failover_of_a_killed_primary_holds_hosts_and_takes_the_old_one_back(
