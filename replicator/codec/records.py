@@ -31,21 +31,6 @@ class RecordKind(IntEnum):
     RESYNC_END = 12
 
 
-WITH_PAYLOAD = frozenset(
-    {
-        RecordKind.WRITE,
-        RecordKind.COPY,
-        RecordKind.VERIFY,
-        RecordKind.BOOKMARK,
-        RecordKind.EPOCH,
-        RecordKind.SITE,
-        RecordKind.HANDOVER,
-        RecordKind.VOLUME,
-        RecordKind.POLICY,
-        RecordKind.RESYNC_BEGIN,
-        RecordKind.RESYNC_END,
-    }
-)
 CONTROL_KINDS = frozenset(
     {
         RecordKind.BOOKMARK,
@@ -59,6 +44,9 @@ CONTROL_KINDS = frozenset(
     }
 )
 """Events: they change no byte of a volume, and stand in batches of their own (rule V10)."""
+
+WITH_PAYLOAD = CONTROL_KINDS | {RecordKind.WRITE, RecordKind.COPY, RecordKind.VERIFY}
+"""Kinds whose row's length is that of a payload in the batch."""
 
 CATALOG_KINDS = frozenset({RecordKind.VOLUME})
 """Events that change the catalog (codec/catalog_records.py)."""

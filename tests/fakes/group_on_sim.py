@@ -53,6 +53,19 @@ def plain_buffer(length: int) -> memoryview:
     return memoryview(bytearray(length))
 
 
+def blank_volumes(machine: Machine) -> dict[int, DataVolume]:
+    """Return the group's data volumes on new, blank devices of ``machine``."""
+    return {
+        entry.id: DataVolume(
+            entry.id,
+            entry.name,
+            entry.size_bytes,
+            SimVolumeDevice(machine, entry.name, entry.size_bytes),
+        )
+        for entry in VOLUMES
+    }
+
+
 class Primary:
     """Site a with a commit loop; ``machine`` counts and breaks its devices."""
 
@@ -64,15 +77,7 @@ class Primary:
         format_journal(self.device, NewJournal("orders", "a", None, RING, VOLUMES), _ids("a"), BOOT)
         self.journal = Journal.open(self.device, Owner("orders", "a", BOOT, peers))
         recover(self.journal)
-        self.volumes = {
-            entry.id: DataVolume(
-                entry.id,
-                entry.name,
-                entry.size_bytes,
-                SimVolumeDevice(self.machine, entry.name, entry.size_bytes),
-            )
-            for entry in VOLUMES
-        }
+        self.volumes = blank_volumes(self.machine)
         self.commit = Commit(self.journal, self.volumes, self.clock, plain_buffer)
 
     def write(self, volume: int, offset: int, payload: bytes) -> HostWrite:

@@ -8,8 +8,7 @@ from replicator.movers.pull import Pull
 from replicator.movers.repair import Repair
 from replicator.movers.restore import Restore
 from replicator.movers.verify import Verify
-from replicator.seams.volume import DataVolume
-from tests.fakes.group_on_sim import VOLUMES, Primary, Secondary
+from tests.fakes.group_on_sim import Primary, Secondary, blank_volumes
 from tests.sim.devices import SimVolumeDevice
 
 CHUNK = 8 << 10
@@ -22,15 +21,7 @@ class VerifiedPair:
     def __init__(self) -> None:
         self.a = Primary()
         self.b = Secondary(self.a)
-        self.b_volumes = {
-            entry.id: DataVolume(
-                entry.id,
-                entry.name,
-                entry.size_bytes,
-                SimVolumeDevice(self.b.machine, entry.name, entry.size_bytes),
-            )
-            for entry in VOLUMES
-        }
+        self.b_volumes = blank_volumes(self.b.machine)
         self.now = 0.0
         self.restart_a()
         self.restart_b()

@@ -26,9 +26,8 @@ from replicator.model import ChunkRecord, ControlRecord, HostWrite, Pair, WriteK
 from replicator.movers.commit import Commit
 from replicator.movers.pull import Pull
 from replicator.movers.restore import Restore
-from replicator.seams.volume import DataVolume
-from tests.fakes.group_on_sim import BOOT, VOLUMES, Primary, Secondary, plain_buffer
-from tests.sim.devices import Fault, SimVolumeDevice
+from tests.fakes.group_on_sim import BOOT, VOLUMES, Primary, Secondary, blank_volumes, plain_buffer
+from tests.sim.devices import Fault
 
 ADDED = VolumeEntry(7, "logs", 1 << 20)
 
@@ -223,15 +222,7 @@ def test_chunk_of_a_volume_that_cannot_be_read_fails_and_takes_no_place() -> Non
 def test_verify_record_finds_a_flipped_bit_and_nothing_else() -> None:
     primary = Primary()
     secondary = Secondary(primary)
-    volumes = {
-        entry.id: DataVolume(
-            entry.id,
-            entry.name,
-            entry.size_bytes,
-            SimVolumeDevice(secondary.machine, entry.name, entry.size_bytes),
-        )
-        for entry in VOLUMES
-    }
+    volumes = blank_volumes(secondary.machine)
     pull = Pull(secondary.journal, secondary.peer, FixedInterval(seconds=1.0), primary.clock)
     restore = Restore(secondary.journal, volumes)
 

@@ -19,9 +19,7 @@ from replicator.movers.restore_pace import (
     RestorePace,
     next_pause,
 )
-from replicator.seams.volume import DataVolume
-from tests.fakes.group_on_sim import VOLUMES, Primary, Secondary
-from tests.sim.devices import SimVolumeDevice
+from tests.fakes.group_on_sim import Primary, Secondary, blank_volumes
 
 
 class Site:
@@ -30,15 +28,7 @@ class Site:
     def __init__(self, policy: RestorePolicy) -> None:
         self.a = Primary()
         self.b = Secondary(self.a)
-        self.volumes = {
-            entry.id: DataVolume(
-                entry.id,
-                entry.name,
-                entry.size_bytes,
-                SimVolumeDevice(self.b.machine, entry.name, entry.size_bytes),
-            )
-            for entry in VOLUMES
-        }
+        self.volumes = blank_volumes(self.b.machine)
         self.load = 0.0
         self.pull = Pull(self.b.journal, self.b.peer, FixedInterval(seconds=0.0), self.a.clock)
         self.pace = RestorePace(self.b.journal, policy, lambda: self.load)

@@ -18,9 +18,8 @@ from replicator.journal.journal import Journal, Owner
 from replicator.journal.peer import Peer
 from replicator.model import HostWrite, WriteKind
 from replicator.movers.pull import Pull
-from replicator.seams.volume import DataVolume
-from tests.fakes.group_on_sim import BOOT, RING, VOLUMES, Primary, Secondary
-from tests.sim.devices import Fault, SimVolumeDevice
+from tests.fakes.group_on_sim import BOOT, RING, VOLUMES, Primary, Secondary, blank_volumes
+from tests.sim.devices import Fault
 from tests.sim.views import PeerView
 
 DEADLINE = 20.0
@@ -68,15 +67,7 @@ class Sites:
     def __init__(self) -> None:
         self.a = Primary()
         self.b = Secondary(self.a)
-        self.b_volumes = {
-            entry.id: DataVolume(
-                entry.id,
-                entry.name,
-                entry.size_bytes,
-                SimVolumeDevice(self.b.machine, entry.name, entry.size_bytes),
-            )
-            for entry in VOLUMES
-        }
+        self.b_volumes = blank_volumes(self.b.machine)
         view = PeerView(lambda: self.b.device, lambda: True)
         peers_of_a = {"b": Peer("b", view, self.a.journal)}
         self.primary = SiteRuntime(
