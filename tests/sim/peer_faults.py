@@ -23,6 +23,7 @@ def peer_full_of_garbage(run: FaultRun) -> None:
     theirs.checkpoint.run(0.0)
     device = run.journal(source)
     good = bytes(device.content)
+    own.checkpoint.run(0.0)  # what it knows already may free space
     before = own.journal.head, own.journal.body.reclaim, dict(own.journal.peers)
     low = 0 if run.rng.random() < 0.5 else RING_AT
     device.content[low:] = run.rng.randbytes(len(good) - low)
@@ -36,7 +37,8 @@ def peer_full_of_garbage(run: FaultRun) -> None:
         raise BrokenPromise(f"{reader} was content with garbage at {source}")
     own.checkpoint.run(0.0)
     if low == 0 and before != (own.journal.head, own.journal.body.reclaim, dict(own.journal.peers)):
-        raise BrokenPromise(f"{reader} acted on garbage at {source}")
+        after = own.journal.head, own.journal.body.reclaim, dict(own.journal.peers)
+        raise BrokenPromise(f"{reader} acted on garbage at {source}: {before}, then {after}")
     if own.journal.head != before[0]:
         raise BrokenPromise(f"{reader} stored garbage of {source}")
     device.content[:] = good
