@@ -24,7 +24,8 @@ from replicator.codec.page import Intent, OwnerBody
 from replicator.codec.records import RecordKind
 from replicator.codec.topology import FixedInterval
 from replicator.errors import JournalFailed, JournalFull, Refused, TowlineError
-from replicator.journal.journal import INCONSISTENT, Journal
+from replicator.journal.gap import why_not_promotable
+from replicator.journal.journal import Journal
 from replicator.journal.peer import Peer
 from replicator.journal.second_look import in_the_way, is_fenced
 from replicator.movers.pull import Pull
@@ -112,9 +113,10 @@ class Promotion:
             return self._first_step_of_a_primary(body)
         if not journal.attached:
             raise Refused(f"{self._who} holds nothing of the group yet: choose another site")
-        if INCONSISTENT in body.marks:
+        inconsistent = why_not_promotable(body.marks, body.gap)
+        if inconsistent is not None:
             raise Refused(
-                f"{self._who} is inconsistent ({body.marks[INCONSISTENT]}): its volumes equal no "
+                f"{self._who} is inconsistent ({inconsistent}): its volumes equal no "
                 "point of the log; wait for the resync to end, or choose another site"
             )
         if body.restore_stop is not None:

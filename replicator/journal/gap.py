@@ -126,7 +126,7 @@ def why_not_promotable(marks: dict[str, str], gap: GapNote | None) -> str | None
     """Return why a site with such a page must not become primary, None if it may."""
     if INCONSISTENT not in marks and gap is None:
         return None
-    return f"inconsistent: {marks.get(INCONSISTENT, 'a gap in its log')}"
+    return marks.get(INCONSISTENT, "a gap in its log")
 
 
 def without_reader(maps: MapSet, site: str) -> MapSet:
