@@ -73,6 +73,7 @@ _OBSERVE_SHORT_SECONDS = 0.1
 _FIRST_LOOK_SECONDS = 5.0
 _STANDING_SECONDS = 1.0
 _IDLE_RESTORE_SECONDS = 1.0
+_STARTED_WITHIN_SECONDS = 10.0
 _NEAR_SECONDS = 0.2
 _FATAL_AT_NEAR = (JournalRotten, WrongJournal)
 _ROOM_SECONDS = 1.0
@@ -152,6 +153,8 @@ class SiteRuntime:
         self._liveness = Liveness(clock, self._look_first)
         self._standing = Standing(self.journal, devices.peers, clock)
         self._changing = threading.Lock()
+        self._started = threading.Event()
+        """All movers are there: a change of role that came sooner could not end those to come."""
         self._leg_thread: LegThread | None = None
         self.link = self._make_link()
         self._near: Near | None = None
@@ -233,6 +236,7 @@ class SiteRuntime:
             self._add_thread(name, step)
         for thread in list(self._threads.values()):  # all are there before one wakes another
             thread.start()
+        self._started.set()
 
     def stop(self) -> None:
         """End every mover, checkpoint once more, close the devices."""
@@ -287,6 +291,10 @@ class SiteRuntime:
         Also after a failure: what the page says then is what this site is. Raises Refused, with
         nothing stopped, while another change is under way.
         """
+        if not self._started.wait(_STARTED_WITHIN_SECONDS):
+            raise Refused(
+                f"group {self.group.name}: site {self.part.name} is still starting; try again"
+            )
         if not self._changing.acquire(blocking=False):
             raise Refused(
                 f"group {self.group.name}: site {self.part.name} is changing its role already; "
